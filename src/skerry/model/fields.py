@@ -1,0 +1,82 @@
+"""Field types that more than one noun uses: names, sizes, labels, paths in a guest; each with its limit."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+LABELS_MAX = 64
+ENV_MAX = 512
+
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGTP]?)(i?)B?\s*$", re.IGNORECASE)
+_POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+
+
+class Frozen(BaseModel):
+    """Base of everything a user may declare and of every record: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def parse_size(value: Any) -> Any:
+    """512, "512MiB", "1.5GiB", "10GB" -> bytes. Raises ValueError with what is allowed."""
+    if isinstance(value, str):
+        found = _SIZE.match(value)
+        if not found:
+            raise ValueError("expected bytes or a size such as 512MiB or 10GB")
+        number, unit, binary = found.groups()
+        return int(float(number) * (1024 if binary else 1000) ** _POWER[unit.upper()])
+    return value
+
+
+def format_size(size_bytes: int) -> str:
+    """1536 -> "1.5KiB"; for people, so at most three digits and a binary unit."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1024 or unit == "TiB":
+            return f"{size:.0f}{unit}" if unit == "B" or size >= 100 else f"{size:.1f}{unit}"
+        size /= 1024
+    raise AssertionError("unreachable")
+
+
+def _guest_path(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError("expected an absolute path in the sandbox, such as /srv/data")
+    if ".." in path.split("/"):
+        raise ValueError("'..' is not allowed in this path")
+    return posixpath.normpath(path)
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) > LABELS_MAX:
+        raise ValueError(f"at most {LABELS_MAX} labels are allowed")
+    for key, value in labels.items():
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?", key):
+            raise ValueError(f"label {key[:70]!r}: 1 to 63 letters, digits, '.', '_', '-', '/' are allowed")
+        if len(value) > 256 or not value.isprintable():
+            raise ValueError(f"label {key!r}: a value is at most 256 printable characters")
+    return labels
+
+
+def _env(env: dict[str, str]) -> dict[str, str]:
+    if len(env) > ENV_MAX:
+        raise ValueError(f"at most {ENV_MAX} variables are allowed")
+    for key, value in env.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,255}", key):
+            raise ValueError(f"variable {key[:70]!r}: letters, digits and '_' are allowed, not starting with a digit")
+        if "\0" in value or len(value) > 131_072:
+            raise ValueError(f"variable {key!r}: a value is at most 128 KiB without NUL")
+    return env
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, description="1 to 63 lower-case letters, digits and '-'")]
+Size = Annotated[int, BeforeValidator(parse_size)]
+GuestPath = Annotated[str, Field(max_length=4096), AfterValidator(_guest_path)]
+Labels = Annotated[dict[str, str], AfterValidator(_labels)]
+Env = Annotated[dict[str, str], AfterValidator(_env)]
+Command = Annotated[list[Annotated[str, Field(max_length=131_072)]], Field(min_length=1, max_length=4096)]
+User = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_-]{0,31})?$")]

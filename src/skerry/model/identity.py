@@ -1,0 +1,21 @@
+"""Ids: a short prefix that tells the noun, then 12 hex digits; and matching of what a user typed against them."""
+
+from __future__ import annotations
+
+PREFIX = {
+    "sandbox": "sb",
+    "checkpoint": "cp",
+    "image": "im",
+    "operation": "op",
+    "key": "key",
+    "node": "node",
+    "exec": "ex",
+    "request": "rq",
+}
+
+
+def make_id(noun: str, chance: bytes) -> str:
+    """`chance`: 6 random bytes from the caller, so that this stays pure. Returns e.g. sb-3f9a1c2b7d4e."""
+    if len(chance) != 6:
+        raise ValueError("6 random bytes are needed")
+    return f"{PREFIX[noun]}-{chance.hex()}"

@@ -1,0 +1,42 @@
+"""What control tells an agent about one sandbox, and what the agent answers. Orders are idempotent by generation."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from skerry.model.fields import Frozen
+from skerry.model.sandbox import Exit, SandboxSpec
+
+
+class Order(Frozen):
+    """Be running like this. Repeating an order, or sending it after a crash, changes nothing that is already so."""
+
+    sandbox_id: str
+    generation: int
+    hostname: str
+    spec: SandboxSpec
+    image_digest: str
+    source_checkpoint: str | None = None
+    """Make the first disk from this checkpoint and not from the image."""
+    fork: bool = False
+    """A fork gets a new machine-id and host keys before it first starts."""
+
+
+class Presence(StrEnum):
+    ABSENT = "absent"  # this machine has nothing of it
+    STOPPED = "stopped"  # disk, no processes; `exit` tells how it ended
+    RUNNING = "running"
+    LOST = "lost"  # it should run by the agent's journal, but its processes are gone (reboot)
+
+
+class Report(Frozen):
+    """What is true of one sandbox on one machine."""
+
+    sandbox_id: str
+    generation: int
+    presence: Presence
+    address: str | None = None
+    exit: Exit | None = None
+    checkpoint_wanted: dict[str, Any] | None = None
+    """The guest asked for a checkpoint through its socket: {"request_id", "comment"}."""

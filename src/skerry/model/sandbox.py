@@ -1,0 +1,210 @@
+"""A sandbox: a whole computer that keeps its disk. What a user may declare, what we know, and how it moves."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from skerry.model.fields import Command, Env, Frozen, GuestPath, Labels, Name, Size, User
+from skerry.model.moves import Moves
+
+MIB = 1024**2
+GIB = 1024**3
+MOUNTS_MAX = 32
+FORK_COUNT_MAX = 100
+
+
+class S(StrEnum):
+    """States of a sandbox; `desired` in words is what each state's owner is working towards."""
+
+    PENDING = "pending"  # wanted, has no machine yet
+    STARTING = "starting"  # has a machine; its disk is made and its processes start
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"  # no process, disk kept; `exit` says how it ended
+    RESTORING = "restoring"  # its disk goes back to a checkpoint, then it starts
+    FAILED = "failed"  # could not be made or started; `reason` says why; start, restore or delete it
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+MOVES: Moves[S] = {
+    (S.PENDING, S.STARTING): "place",
+    (S.PENDING, S.FAILED): "place",
+    (S.STARTING, S.RUNNING): "start",
+    (S.STARTING, S.FAILED): "start",
+    (S.RUNNING, S.STOPPED): "observe",
+    (S.RUNNING, S.STARTING): "observe",
+    (S.STOPPING, S.STOPPED): "stop",
+    (S.RESTORING, S.RUNNING): "restore",
+    (S.RESTORING, S.FAILED): "restore",
+    (S.DELETING, S.DELETED): "delete",
+    (S.STOPPED, S.STARTING): "api",
+    (S.FAILED, S.STARTING): "api",
+    (S.FAILED, S.PENDING): "api",
+    (S.STARTING, S.STOPPING): "api",
+    (S.RUNNING, S.STOPPING): "api",
+    (S.RUNNING, S.RESTORING): "api",
+    (S.STOPPED, S.RESTORING): "api",
+    (S.FAILED, S.RESTORING): "api",
+    **{(was, S.DELETING): "api" for was in S if was not in (S.DELETING, S.DELETED)},
+}
+
+FINAL = frozenset({S.DELETED})
+AT_REST = frozenset({S.RUNNING, S.STOPPED, S.FAILED, S.DELETED})
+"""No reconciler owes such a sandbox anything: an operation on it has finished."""
+
+
+class Mount(Frozen):
+    """A folder of the host inside the sandbox. The operator lists which folders may be shared (`serve --share`)."""
+
+    source: Annotated[str, Field(max_length=4096, pattern=r"^/[^\x00]*$")]
+    target: GuestPath
+    readonly: bool = False
+
+
+def _network(cidr: str) -> str:
+    try:
+        return str(ipaddress.ip_network(cidr, strict=False))
+    except ValueError:
+        raise ValueError("expected an address or range such as 10.1.2.0/24") from None
+
+
+class Network(Frozen):
+    enabled: bool = True
+    allow: Annotated[list[Annotated[str, AfterValidator(_network)]], Field(max_length=64)] = []
+    """Private IPv4 ranges the sandbox may reach besides the public internet; none by default."""
+
+
+class CheckpointPolicy(Frozen):
+    """Automatic checkpoints of a running sandbox. Checkpoints made by hand are never removed by it."""
+
+    every_s: Annotated[int, Field(ge=10, le=31_536_000)] | None = None
+    """Seconds between automatic checkpoints; None makes none."""
+    keep: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How many automatic ones stay; the oldest goes first."""
+    max_age_s: Annotated[int, Field(ge=10)] | None = None
+    """Automatic ones older than this go; None keeps them whatever their age."""
+
+
+class SandboxSpec(Frozen):
+    """What a user may declare of a sandbox. Sizes are bytes or text such as 512MiB."""
+
+    name: Name | None = None
+    """None: we choose a free one."""
+    image: Annotated[str, Field(min_length=1, max_length=512)]
+    cpu: Annotated[float, Field(ge=0.05, le=256)] = 1.0
+    """Cores, as a hard ceiling."""
+    memory: Annotated[Size, Field(ge=16 * MIB, le=1024 * GIB)] = 1 * GIB
+    """Bytes; going over it kills a process in the sandbox, which is reported as `oom`."""
+    disk: Annotated[Size, Field(ge=16 * MIB, le=16 * 1024 * GIB)] = 10 * GIB
+    """Bytes the sandbox may write on top of its image."""
+    pids: Annotated[int, Field(ge=8, le=32768)] = 1024
+    command: Command | None = None
+    """What to run as the sandbox's main process; when it ends the sandbox stops. None: idle, for exec."""
+    env: Env = {}
+    labels: Labels = {}
+    workdir: GuestPath | None = None
+    """None: the image's, else /."""
+    user: User | None = None
+    """`user` or `user:group`, names or ids; None: the image's, else root."""
+    mounts: Annotated[list[Mount], Field(max_length=MOUNTS_MAX)] = []
+    network: Network = Network()
+    protected: bool = False
+    """Delete is refused while this is set."""
+    self_checkpoint: bool = False
+    """The sandbox may checkpoint itself through /.skerry/api.sock."""
+    checkpoints: CheckpointPolicy = CheckpointPolicy()
+
+    @model_validator(mode="after")
+    def _targets_differ(self) -> SandboxSpec:
+        targets = [mount.target for mount in self.mounts]
+        if len(set(targets)) != len(targets):
+            raise ValueError("two mounts have the same target")
+        reserved = ("/proc", "/sys", "/dev", "/.skerry")
+        for target in targets:
+            if target == "/" or any(target == top or target.startswith(top + "/") for top in reserved):
+                raise ValueError(f"mount target {target}: /, /proc, /sys, /dev and /.skerry are reserved")
+        return self
+
+
+class ExitReason(StrEnum):
+    EXITED = "exited"  # the main process ended by itself
+    STOPPED = "stopped"  # we were asked to stop it
+    OOM = "oom"  # the memory limit killed it
+    LOST = "lost"  # the machine went away under it (reboot, or every process killed)
+
+
+class Exit(Frozen):
+    reason: ExitReason
+    code: int | None = None
+    """0..255, 128+n for signal n; None where nobody was there to see it."""
+    at: datetime
+
+
+class Sandbox(Frozen):
+    """The record: what is wanted (`spec`, `generation`) and what is known (the rest)."""
+
+    id: str
+    project: str
+    name: str
+    state: S
+    spec: SandboxSpec
+    generation: int
+    """Counts the changes of intent; an agent refuses orders older than the newest it has seen."""
+    reason: str | None = None
+    """Why it is in this state, for the user; set with FAILED."""
+    node: str | None = None
+    image_digest: str | None = None
+    address: str | None = None
+    """IPv4 on its machine; kept over stop, start and restore."""
+    exit: Exit | None = None
+    restarts: int = 0
+    """Times it was started again because its machine lost it."""
+    parent: str | None = None
+    """Id of the sandbox it was forked from."""
+    source_checkpoint: str | None = None
+    """Id of the checkpoint its disk began from."""
+    restore_checkpoint: str | None = None
+    """Id of the checkpoint a RESTORING sandbox goes back to."""
+    operation: str | None = None
+    """Id of the newest operation on it."""
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+
+
+class SandboxUpdate(Frozen):
+    """What may change without a restart."""
+
+    name: Name | None = None
+    labels: Labels | None = None
+    protected: bool | None = None
+
+
+class StopRequest(Frozen):
+    grace_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    """Seconds between SIGTERM to the main process and SIGKILL to everything."""
+
+
+class RestoreRequest(Frozen):
+    checkpoint: Annotated[str, Field(min_length=1, max_length=128)]
+    """Id, unique id prefix, or number such as v3."""
+
+
+class ForkRequest(Frozen):
+    count: Annotated[int, Field(ge=1, le=FORK_COUNT_MAX)] = 1
+    checkpoint: str | None = None
+    """None: of the sandbox as it is now."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,55}[a-z0-9])?$")] | None = None
+    """Prefix of the forks' names; None: the parent's name. Forks are NAME-1, NAME-2, …, skipping names taken."""
+    labels: Labels = {}
+    """Added to the parent's labels."""
+
+
+class CommitRequest(Frozen):
+    image: Annotated[str, Field(min_length=1, max_length=256)]

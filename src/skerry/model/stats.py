@@ -1,0 +1,24 @@
+"""Use of one sandbox at one moment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from skerry.model.fields import Frozen
+
+
+class Stats(Frozen):
+    at: datetime
+    cpu_s: float
+    """Seconds of processor time since the sandbox started."""
+    memory_bytes: int
+    memory_limit_bytes: int
+    memory_peak_bytes: int
+    oom_kills: int
+    pids: int
+    pids_limit: int
+    disk_bytes: int
+    """Written by this sandbox on top of its image, checkpoints of it included."""
+    disk_limit_bytes: int
+    network_received_bytes: int
+    network_sent_bytes: int

@@ -1,0 +1,104 @@
+"""Every setting of the programs that run on a server, with its unit, its None and the reason for its default.
+
+Read once, in `main`, from the environment (`SKERRY_…`) and `DATA/skerry.toml`; whoever needs one is given it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from skerry.model.fields import Size
+from skerry.model.sandbox import GIB, MIB
+
+
+def _subnet(cidr: str) -> str:
+    network = ipaddress.ip_network(cidr)
+    if network.version != 4 or not 16 <= network.prefixlen <= 24:
+        raise ValueError("expected an IPv4 range between /16 and /24, such as 10.201.0.0/16")
+    return str(network)
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SKERRY_", frozen=True, extra="forbid")
+
+    data_dir: Path = Path("/var/lib/skerry")
+    """Database, keys, sockets, logs and the pool. Belongs to root, 0700."""
+    run_dir: Path | None = None
+    """What a reboot may lose: pipes, container state. None: /run/skerry, or /run/skerry-INSTANCE."""
+    listen: str = "127.0.0.1:7070"
+    """HOST:PORT of the API. Loopback by default: whoever holds a key is nearly root here."""
+    database_url: str | None = None
+    """SQLAlchemy async URL; None: SQLite in data_dir. PostgreSQL: postgresql+psycopg://…"""
+    log_level: str = "info"
+
+    pool_path: Path | None = None
+    """A btrfs folder to keep disks in. None: a loop file in data_dir, made at first start."""
+    pool_size: Annotated[Size, Field(ge=1 * GIB)] | None = None
+    """Bytes of the loop file, allocated in full so that a full host disk can never corrupt a running pool.
+    None: a quarter of what is free at first start, at least 4 GiB and at most 256 GiB."""
+    pool_reserve: Annotated[Size, Field(ge=0)] = 256 * MIB
+    """Below this much free space nothing new is created, so that what runs can go on writing."""
+    network_subnet: Annotated[str, AfterValidator(_subnet)] = "10.201.0.0/16"
+    """Sandboxes' addresses, four to each. A /16 holds 16,384 sandboxes."""
+    slots_ahead: Annotated[int, Field(ge=0, le=256)] = 12
+    """Network and user namespaces made in advance: enough for fork --count 10 with two to spare."""
+    share: list[Path] = []
+    """Host folders below which sandboxes may mount; none by default, since a mount is root's view of the folder."""
+    log_bytes_max: Annotated[Size, Field(ge=4096)] = 10 * MIB
+    """Size at which a sandbox's log is rotated and compressed."""
+    logs_keep: Annotated[int, Field(ge=0, le=100)] = 5
+    """Compressed logs kept of each sandbox."""
+    sandboxes_max: Annotated[int, Field(ge=1, le=16_000)] = 4000
+    """On one machine, in any state but deleted."""
+    exec_sessions_max: Annotated[int, Field(ge=1)] = 256
+    """Commands at one time in one sandbox, ended ones that are still listed included."""
+    body_bytes_max: Annotated[Size, Field(ge=1024)] = 16 * MIB
+    """Largest JSON body; files and archives are streamed and have their own limit."""
+    upload_bytes_max: Annotated[Size, Field(ge=1 * MIB)] = 64 * GIB
+    mirror: str | None = None
+    """Debian mirror for image recipes; None: the one this host's apt uses."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # What `main` was told by flag wins over the environment, which wins over the file.
+        given = dict(init_settings())
+        data_dir = Path(given.get("data_dir") or dict(env_settings()).get("data_dir") or "/var/lib/skerry")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, data_dir / "skerry.toml")
+
+    @property
+    def instance(self) -> str:
+        """Four hex digits that keep two installations on one machine apart (names of cgroups, links, tables)."""
+        return hashlib.sha256(str(self.data_dir.resolve()).encode()).hexdigest()[:4]
+
+    @property
+    def run_path(self) -> Path:
+        return self.run_dir or Path(f"/run/skerry-{self.instance}")
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run_path / "control.sock"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.run_path / "agent.sock"
+
+    @property
+    def admin_key_path(self) -> Path:
+        return self.data_dir / "admin.key"
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir}/skerry.db"
