@@ -1,0 +1,130 @@
+"""User and network namespaces made before anybody lives in them, and held open as files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry.errors import Failed
+from skerry.runtime.container.syscalls import bind_file, set_network_namespace, umount
+
+UID_FIRST = 1_000_000
+UID_COUNT = 65_536
+_READY = b"ready\n"
+# Made by a child, since only a process with one thread may enter a new user namespace. Both at once, so that the
+# user namespace owns the network. The child waits for the end of its input, so it cannot outlive this process.
+_COMMAND = ("unshare", "--user", "--net", "--", "/bin/sh", "-c", "echo ready; read wait")
+_SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Where the two namespaces of slot `number` are (to be) found."""
+
+    number: int
+    user: Path
+    network: Path
+
+    @property
+    def uid_base(self) -> int:
+        return UID_FIRST + self.number * UID_COUNT
+
+    def remove(self) -> None:
+        """Namespaces that nobody is in die with it, a veth's other end with them."""
+        for path in (self.network, self.user):
+            while umount(path, lazy=True):
+                pass
+            path.unlink(missing_ok=True)
+
+    def is_home_of(self, pid: int) -> bool:
+        """Whether this process has the ids of this slot, which no other process on the machine has."""
+        try:
+            inside_id, host_id, count = Path(f"/proc/{pid}/uid_map").read_text().split()
+        except (OSError, ValueError):
+            return False
+        return (int(inside_id), int(host_id), int(count)) == (0, self.uid_base, UID_COUNT)
+
+    def bind(self, pid: int) -> None:
+        """Pin the namespaces that this process is in."""
+        self.remove()
+        bind_file(f"/proc/{pid}/ns/user", self.user)
+        bind_file(f"/proc/{pid}/ns/net", self.network)
+
+
+class _Child:
+    """A process in a fresh pair of namespaces, there only until they are pinned."""
+
+    def __init__(self) -> None:
+        stdin, self._hold = os.pipe2(os.O_CLOEXEC)
+        self._said, stdout = os.pipe2(os.O_CLOEXEC)
+        actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stdout, 2)]
+        try:
+            self.pid = os.posix_spawnp(_COMMAND[0], _COMMAND, {"PATH": _SEARCH}, file_actions=actions)
+        except OSError as error:
+            self._close()
+            say = "unshare could not be started: run `apt-get install util-linux`"
+            raise Failed(say, because=str(error)) from None
+        finally:
+            os.close(stdin)
+            os.close(stdout)
+
+    def wait_until_ready(self) -> None:
+        said = os.read(self._said, 4096)
+        if said != _READY:
+            say = "namespaces could not be made: see `sysctl user.max_user_namespaces user.max_net_namespaces`"
+            raise Failed(say, because=said.decode(errors="replace").strip())
+
+    def map_ids(self, base: int) -> None:
+        for file in ("uid_map", "gid_map"):
+            Path(f"/proc/{self.pid}/{file}").write_text(f"0 {base} {UID_COUNT}\n")
+
+    def end(self) -> None:
+        self._close()
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass  # whoever reaps orphans in this process was quicker
+
+    def _close(self) -> None:
+        os.close(self._hold)
+        os.close(self._said)
+
+
+def pin_new(places: Sequence[Pins]) -> None:
+    """Make and pin a pair of namespaces for each; the children start side by side. All or none."""
+    children: list[_Child] = []
+    try:
+        for _ in places:
+            children.append(_Child())
+        for place, child in zip(places, children, strict=True):
+            child.wait_until_ready()
+            child.map_ids(place.uid_base)
+            place.bind(child.pid)
+    except BaseException:
+        for place in places:
+            place.remove()
+        raise
+    finally:
+        for child in children:
+            child.end()
+
+
+def inside(network: Path, work: Callable[[], None]) -> None:
+    """Do `work` in a network namespace: in a thread of its own that ends there, so that none is ever left inside."""
+    failure: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            set_network_namespace(network)
+            work()
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=enter, name="in-namespace")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]

@@ -1,0 +1,246 @@
+"""Attacks from inside a real network namespace: what a sandbox reaches, and what it must never reach."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from skerry.agent.firewall import Firewall
+from skerry.agent.links import GUEST_LINK
+from skerry.agent.nameservers import usable_nameserver
+from skerry.agent.netlink import Netlink
+from skerry.agent.slots import SlotPool
+from skerry.errors import Invalid
+from skerry.runtime.container.syscalls import unshare_mount_namespace
+from skerry.runtime.contract import Slot
+from tests.agent.world import (
+    FAR,
+    HOST,
+    INSTANCE,
+    METADATA,
+    PATIENCE_S,
+    PRIVATE,
+    PRIVATE_OTHER,
+    PUBLIC,
+    SUBNET,
+    World,
+    ask,
+    fetch,
+    listener,
+    silence,
+    within,
+    world_in,
+)
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+
+@dataclass
+class Lab:
+    world: World
+    firewall: Firewall
+    plain: Slot
+    """Nothing allowed."""
+    allowed: Slot
+    """10.99.0.0/24 is."""
+    greedy: Slot
+    """Everything is, as far as a spec can say so."""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    unshare_mount_namespace()
+    folder = tmp_path_factory.mktemp("firewall")
+    firewall = Firewall(instance=INSTANCE, subnet=SUBNET, nameserver=PRIVATE)
+    slots = SlotPool(instance=INSTANCE, run_path=folder, subnet=SUBNET, ahead=0, firewall=firewall, count_max=8)
+
+    async def lease() -> tuple[Slot, Slot, Slot]:
+        await slots.open({})
+        plain = await slots.lease("plain", network=True, allow=[])
+        allowed = await slots.lease("allowed", network=True, allow=["10.99.0.0/24", "10.99.0.0/25"])
+        greedy = await slots.lease("greedy", network=True, allow=["0.0.0.0/0", "169.254.169.254"])
+        return plain, allowed, greedy
+
+    async def close() -> None:
+        await slots.close()
+        firewall.open()
+        firewall.purge()
+        firewall.close()
+
+    with asyncio.Runner() as runner, world_in(folder / "world") as world:
+        try:
+            yield Lab(world, firewall, *runner.run(lease()))
+        finally:
+            runner.run(close())
+
+
+def test_the_public_internet_is_reached_under_the_hosts_address(lab: Lab) -> None:
+    for slot in (lab.plain, lab.allowed, lab.greedy):
+        assert within(slot.network_namespace, lambda: fetch(PUBLIC, 80)) == HOST
+    assert within(lab.plain.network_namespace, lambda: fetch(FAR, 80)) == "198.51.100.254"
+
+
+@pytest.mark.parametrize("address", [PRIVATE, PRIVATE_OTHER, METADATA])
+def test_private_ranges_and_metadata_are_refused(lab: Lab, address: str) -> None:
+    assert not fetch(address, 80).startswith("refused"), "the host reaches it"
+    assert within(lab.plain.network_namespace, lambda: fetch(address, 80)).startswith("refused")
+
+
+def test_allow_opens_the_named_range_and_no_other(lab: Lab) -> None:
+    inside = lab.allowed.network_namespace
+    assert within(inside, lambda: fetch(PRIVATE, 80)) == "10.99.0.254"
+    assert within(inside, lambda: fetch(PRIVATE_OTHER, 80)).startswith("refused")
+
+
+def test_no_allowance_opens_metadata_mail_the_host_or_other_sandboxes(lab: Lab) -> None:
+    inside = lab.greedy.network_namespace
+    server = within(lab.plain.network_namespace, lambda: listener("0.0.0.0", 8000))
+    host = listener("0.0.0.0")
+    port = host.getsockname()[1]
+    gateways = [slot.nameserver for slot in (lab.greedy, lab.plain)]
+    try:
+        assert within(inside, lambda: fetch(PRIVATE_OTHER, 80)) == "10.98.0.254", "the allowance itself works"
+        targets = [(METADATA, 80), (PUBLIC, 25), (lab.plain.address, 8000), (HOST, port)]
+        for address, number in [*targets, *((gateway, port) for gateway in gateways)]:
+            answer = within(inside, lambda to=(str(address), number): fetch(*to))
+            assert answer.startswith("refused"), f"{address}:{number}"
+    finally:
+        silence(server, host)
+
+
+def test_the_hosts_services_are_out_of_reach_but_the_host_reaches_its_sandboxes(lab: Lab) -> None:
+    inside = lab.plain.network_namespace
+    everywhere, loopback = listener("0.0.0.0"), listener("127.0.0.1")
+    ports = [server.getsockname()[1] for server in (everywhere, loopback)]
+    guest = within(inside, lambda: listener("0.0.0.0", 8001))
+    try:
+        for address in (str(lab.plain.nameserver), "127.0.0.1", HOST):
+            for port in ports:
+                assert within(inside, lambda to=(address, port): fetch(*to)).startswith("refused"), f"{address}:{port}"
+        assert fetch(str(lab.plain.address), 8001) == lab.plain.nameserver
+    finally:
+        silence(everywhere, loopback, guest)
+
+
+def test_nobody_outside_begins_a_connection_to_a_sandbox(lab: Lab) -> None:
+    guest = within(lab.plain.network_namespace, lambda: listener("0.0.0.0", 8002))
+    try:
+        answer = within(lab.world.pins.network, lambda: fetch(str(lab.plain.address), 8002))
+        assert answer.startswith("refused")
+        assert fetch(str(lab.plain.address), 8002) == lab.plain.nameserver, "it does listen"
+    finally:
+        silence(guest)
+
+
+def test_a_forged_source_is_dropped(lab: Lab) -> None:
+    inside = lab.plain.network_namespace
+    forged = str(lab.allowed.address)
+
+    def forge() -> None:
+        with Netlink() as guest:
+            guest.add_address(socket.if_nametoindex(GUEST_LINK), ipaddress.IPv4Interface(f"{forged}/32"))
+        ask(PUBLIC, 7777, "forged", source=forged)
+        ask(PUBLIC, 7777, "honest", source=str(lab.plain.address))
+
+    within(inside, forge)
+    assert lab.world.heard.count("honest") == 1
+    assert lab.world.heard.count("forged") == 0
+
+
+def test_names_are_asked_through_the_gateway_and_only_there(lab: Lab) -> None:
+    for slot in (lab.plain, lab.greedy):
+        gateway = str(slot.nameserver)
+        assert within(slot.network_namespace, lambda to=gateway: ask(to, 53, "name")) == "answer to name"
+        assert within(slot.network_namespace, lambda to=gateway: fetch(to, 53)) == "10.99.0.254"
+    assert within(lab.plain.network_namespace, lambda: ask(PRIVATE, 53, "name")) is None
+    assert within(lab.plain.network_namespace, lambda: fetch(PRIVATE, 53)).startswith("refused")
+
+
+def test_there_is_no_ipv6_inside(lab: Lab) -> None:
+    path = Path("/proc/thread-self/net/if_inet6")
+    assert within(lab.plain.network_namespace, path.read_text) == ""
+
+
+def test_an_allowance_that_is_taken_back_ends_open_connections_too(lab: Lab) -> None:
+    address = str(lab.allowed.address)
+
+    def converse() -> tuple[bytes, bytes]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE_S)
+            client.connect((PRIVATE, 53))
+            client.send(b"one")
+            before = client.recv(100)
+            lab.firewall.allow(address, [])
+            try:
+                client.send(b"two")
+                return before, client.recv(100)
+            except OSError:
+                return before, b""
+
+    try:
+        assert within(lab.allowed.network_namespace, converse) == (b"answer to one", b"")
+    finally:
+        lab.firewall.allow(address, ["10.99.0.0/24"])
+    assert within(lab.allowed.network_namespace, lambda: fetch(PRIVATE, 80)) == "10.99.0.254"
+
+
+def test_only_ipv4_can_be_allowed(lab: Lab) -> None:
+    with pytest.raises(Invalid) as refused:
+        lab.firewall.allow(str(lab.plain.address), ["fd00::/8"])
+    assert refused.value.field == "network.allow"
+
+
+def test_opening_again_keeps_what_living_sandboxes_had(lab: Lab) -> None:
+    again = Firewall(instance=INSTANCE, subnet=SUBNET, nameserver=PRIVATE)
+    kept = [str(slot.address) for slot in (lab.plain, lab.allowed)]
+    again.open(kept)
+    try:
+        assert within(lab.allowed.network_namespace, lambda: fetch(PRIVATE, 80)) == "10.99.0.254"
+        assert within(lab.plain.network_namespace, lambda: fetch(PUBLIC, 80)) == HOST
+        assert within(lab.greedy.network_namespace, lambda: fetch(PUBLIC, 80)).startswith("refused"), "not kept"
+    finally:
+        again.admit([(f"sk{INSTANCE}-{lab.greedy.number:x}", str(lab.greedy.address))])
+        again.close()
+
+
+def test_the_table_goes_with_a_purge() -> None:
+    firewall = Firewall(instance="b0b1", subnet=SUBNET)
+    firewall.open()
+    listing = ["nft", "list", "table", "inet", "skerry_b0b1"]
+    assert subprocess.run(listing, capture_output=True, check=False).returncode == 0
+    firewall.purge()
+    firewall.close()
+    assert subprocess.run(listing, capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("nameserver 192.0.2.1\n", "", "192.0.2.1"),
+        ("nameserver 127.0.0.53\n", "nameserver 192.0.2.7\n", "192.0.2.7"),
+        (
+            "# nameserver 192.0.2.9\nnameserver ::1\nnameserver nonsense\nnameserver\nnameserver 192.0.2.2",
+            "",
+            "192.0.2.2",
+        ),
+        ("nameserver 127.0.0.1\n", "", None),
+    ],
+)
+def test_the_first_nameserver_that_is_not_on_loopback(
+    tmp_path: Path, first: str, second: str, expected: str | None
+) -> None:
+    files = (tmp_path / "one", tmp_path / "two", tmp_path / "missing")
+    files[0].write_text(first)
+    files[1].write_text(second)
+    assert usable_nameserver(files) == expected
