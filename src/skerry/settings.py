@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     """Compressed logs kept of each sandbox."""
     sandboxes_max: Annotated[int, Field(ge=1, le=16_000)] = 4000
     """On one machine, in any state but deleted."""
+    cpu_overcommit: Annotated[float, Field(ge=1, le=10_000)] = 128.0
+    """Promised cores per real one. A sandbox's cpu is a ceiling and most idle; too many busy ones only slow down."""
+    memory_overcommit: Annotated[float, Field(ge=1, le=1000)] = 16.0
+    """Promised memory per real byte. An idle sandbox uses a few MiB of its ceiling; lower it for boxes that fill theirs."""
     exec_sessions_max: Annotated[int, Field(ge=1)] = 256
     """Commands at one time in one sandbox, ended ones that are still listed included."""
     body_bytes_max: Annotated[Size, Field(ge=1024)] = 16 * MIB

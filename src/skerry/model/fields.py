@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+USER_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_-]{0,31})?$"
 LABELS_MAX = 64
 ENV_MAX = 512
 
@@ -73,10 +74,25 @@ def _env(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN, description="1 to 63 lower-case letters, digits and '-'")]
+def matching(pattern: str, allowed: str) -> Any:
+    """A string type whose pattern is in the schema and whose error is `allowed`, a sentence, not the pattern."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {allowed}")
+        return value
+
+    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": pattern}, description=allowed)]
+
+
+if TYPE_CHECKING:
+    Name = str
+    User = str
+else:
+    Name = matching(NAME_PATTERN, "1 to 63 lower-case letters, digits and '-', not at either end")
+    User = matching(USER_PATTERN, "a user name or id, or USER:GROUP")
 Size = Annotated[int, BeforeValidator(parse_size)]
 GuestPath = Annotated[str, Field(max_length=4096), AfterValidator(_guest_path)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 Env = Annotated[dict[str, str], AfterValidator(_env)]
 Command = Annotated[list[Annotated[str, Field(max_length=131_072)]], Field(min_length=1, max_length=4096)]
-User = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_-]{0,31})?$")]

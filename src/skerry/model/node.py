@@ -21,6 +21,7 @@ class Node(Frozen):
     cpu: float
     memory_bytes: int
     disk_bytes: int
+    disk_free_bytes: int = 0
     labels: Labels = {}
     seen_at: datetime
 

@@ -59,10 +59,16 @@ AT_REST = frozenset({S.RUNNING, S.STOPPED, S.FAILED, S.DELETED})
 """No reconciler owes such a sandbox anything: an operation on it has finished."""
 
 
+def _host_path(path: str) -> str:
+    if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        raise ValueError("expected an absolute path on the host without '..'")
+    return path
+
+
 class Mount(Frozen):
     """A folder of the host inside the sandbox. The operator lists which folders may be shared (`serve --share`)."""
 
-    source: Annotated[str, Field(max_length=4096, pattern=r"^/[^\x00]*$")]
+    source: Annotated[str, Field(max_length=4096), AfterValidator(_host_path)]
     target: GuestPath
     readonly: bool = False
 
@@ -163,6 +169,8 @@ class Sandbox(Frozen):
     address: str | None = None
     """IPv4 on its machine; kept over stop, start and restore."""
     exit: Exit | None = None
+    stop_grace_s: float = 10.0
+    """Of the newest stop: seconds between SIGTERM and SIGKILL."""
     restarts: int = 0
     """Times it was started again because its machine lost it."""
     parent: str | None = None
@@ -200,7 +208,7 @@ class ForkRequest(Frozen):
     count: Annotated[int, Field(ge=1, le=FORK_COUNT_MAX)] = 1
     checkpoint: str | None = None
     """None: of the sandbox as it is now."""
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,55}[a-z0-9])?$")] | None = None
+    name: Annotated[Name, Field(max_length=57)] | None = None
     """Prefix of the forks' names; None: the parent's name. Forks are NAME-1, NAME-2, …, skipping names taken."""
     labels: Labels = {}
     """Added to the parent's labels."""

@@ -1,0 +1,113 @@
+"""Where the agent is put together; the only place that knows every part."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from starlette.applications import Starlette
+
+from skerry.agent.api import AgentRoutes
+from skerry.agent.exec_routes import ExecRoutes
+from skerry.agent.execs import Execs
+from skerry.agent.files.routes import file_routes
+from skerry.agent.firewall import Firewall
+from skerry.agent.guest import GuestDoor
+from skerry.agent.http_errors import error_handlers
+from skerry.agent.identity import GuestIdentity
+from skerry.agent.images.routes import image_routes
+from skerry.agent.images.store import ImageStore
+from skerry.agent.journal import Journal
+from skerry.agent.plans import Plans
+from skerry.agent.reports import Reports
+from skerry.agent.roots import SandboxRoots
+from skerry.agent.sandboxes import Sandboxes
+from skerry.agent.slots import SlotPool
+from skerry.clock import SystemClock
+from skerry.runtime.catalog import make_runtime
+from skerry.settings import Settings
+from skerry.telemetry import Log
+
+
+class AgentApp:
+    """Built closed; `open` recovers what runs, and only then is there something to serve."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        clock = SystemClock()
+        folder = settings.data_dir / "agent"
+        self.runtime = make_runtime(settings)
+        self.journal = Journal(folder / "sandboxes")
+        self.slots = SlotPool(
+            instance=settings.instance,
+            run_path=settings.run_path,
+            subnet=settings.network_subnet,
+            ahead=settings.slots_ahead,
+            firewall=Firewall(instance=settings.instance, subnet=settings.network_subnet),
+            count_max=settings.sandboxes_max,
+        )
+        reports = Reports()
+        self.images = ImageStore(
+            runtime=self.runtime,
+            data_dir=folder,
+            mirror=settings.mirror,
+            clock=clock,
+            digest_of_sandbox=lambda sandbox_id: self.sandboxes.order_of(sandbox_id).image_digest,
+            take_checkpoint=lambda sandbox_id, name: self.sandboxes.checkpoint(sandbox_id, name),
+        )
+        self.guests = GuestDoor(
+            folder=settings.run_path / "guest",
+            chance=os.urandom,
+            tell=lambda sandbox_id, wanted: self.sandboxes.wish(sandbox_id, wanted),
+        )
+        plans = Plans(config_of=self.images.config_of, shared=settings.share, guests=self.guests)
+        self.sandboxes = Sandboxes(
+            runtime=self.runtime,
+            slots=self.slots,
+            journal=self.journal,
+            reports=reports,
+            plans=plans,
+            identity=GuestIdentity(secrets.token_bytes),
+            clock=clock,
+            log=log,
+            logs_folder=folder / "logs",
+            log_bytes_max=settings.log_bytes_max,
+            logs_keep=settings.logs_keep,
+            sandboxes_max=settings.sandboxes_max,
+        )
+        self.execs = Execs(
+            runtime=self.runtime,
+            folder=folder / "execs",
+            clock=clock,
+            chance=os.urandom,
+            sessions_max=settings.exec_sessions_max,
+            oom_rose=self.sandboxes.oom_rose,
+        )
+        self.sandboxes.execs = self.execs
+        api = AgentRoutes(
+            sandboxes=self.sandboxes, runtime=self.runtime, reports=reports, guests=self.guests, clock=clock
+        )
+        self.web = Starlette(
+            routes=[
+                *ExecRoutes(self.sandboxes, self.execs).routes(),
+                *api.routes(),
+                *file_routes(SandboxRoots(self.runtime, self.sandboxes)),
+                *image_routes(self.images),
+            ],
+            exception_handlers=error_handlers(),
+        )
+
+    async def open(self) -> None:
+        self.journal.open()
+        await self.runtime.open()
+        await self.images.open()
+        await self.slots.open(self.journal.slots())
+        await self.sandboxes.recover()
+
+    async def close(self) -> None:
+        """Let go; sandboxes run on."""
+        await self.execs.close()
+        await self.sandboxes.close()
+        await self.guests.close_all()
+        await self.images.close()
+        await self.slots.close()
+        await self.runtime.close()

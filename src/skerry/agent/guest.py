@@ -1,0 +1,120 @@
+"""The socket inside a sandbox through which it may checkpoint itself: its own box, that one verb, nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from skerry.agent.http_errors import error_handlers
+from skerry.errors import Invalid, LimitReached, Unavailable
+from skerry.model.checkpoint import CheckpointRequest
+from skerry.model.identity import make_id
+from skerry.model.wire import explain
+
+ANSWER_S = 30.0
+BODY_BYTES_MAX = 8192
+
+
+class GuestDoor:
+    """A guest's request becomes part of its sandbox's report; control makes the checkpoint as any other, so that
+    limits, history and numbering are the same; then the guest is answered."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        chance: Callable[[int], bytes],
+        tell: Callable[[str, dict[str, str] | None], Awaitable[None]],
+    ) -> None:
+        self._folder = folder
+        self._chance = chance
+        self._tell = tell
+        self._servers: dict[str, asyncio.Server] = {}
+        self._waiting: dict[str, tuple[str, asyncio.Future[str]]] = {}
+
+    def folder(self, sandbox_id: str) -> Path:
+        return self._folder / sandbox_id
+
+    async def open(self, sandbox_id: str, *, uid: int) -> None:
+        """`uid`: the host's id of the guest's root, who owns the socket."""
+        if sandbox_id in self._servers:
+            return
+        folder = self.folder(sandbox_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o711)
+        path = folder / "api.sock"
+        path.unlink(missing_ok=True)
+
+        async def create(request: Request) -> Response:
+            return await self._asked(sandbox_id, request)
+
+        app = Starlette(
+            routes=[Route("/v1/checkpoints", create, methods=["POST"])], exception_handlers=error_handlers()
+        )
+        config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None)
+        config.load()
+        state = ServerState()
+        self._servers[sandbox_id] = await asyncio.get_running_loop().create_unix_server(
+            lambda: HttpToolsProtocol(config=config, server_state=state, app_state={}), str(path)
+        )
+        os.chown(path, uid, uid)
+        path.chmod(0o600)
+
+    async def close(self, sandbox_id: str) -> None:
+        server = self._servers.pop(sandbox_id, None)
+        if server is not None:
+            server.close()
+        if self.folder(sandbox_id).exists():
+            await asyncio.to_thread(shutil.rmtree, self.folder(sandbox_id))
+
+    async def _asked(self, sandbox_id: str, request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > BODY_BYTES_MAX:
+                raise Invalid(f"a request is at most {BODY_BYTES_MAX} bytes")
+        try:
+            asked = CheckpointRequest.model_validate_json(body or b"{}")
+        except ValidationError as error:
+            raise explain(error) from None
+        if sandbox_id in self._waiting:
+            raise LimitReached("a checkpoint asked for by this sandbox is still being made", retry_after_s=1)
+        request_id = make_id("request", self._chance(6))
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[sandbox_id] = (request_id, answer)
+        try:
+            await self._tell(sandbox_id, {"request_id": request_id, "comment": asked.comment})
+            checkpoint_id = await asyncio.wait_for(answer, ANSWER_S)
+        except TimeoutError:
+            raise Unavailable("no answer from the control plane; try again", retry_after_s=5) from None
+        finally:
+            self._waiting.pop(sandbox_id, None)
+            await self._tell(sandbox_id, None)
+        return JSONResponse({"id": checkpoint_id}, status_code=201)
+
+    def answer(self, request_id: str, checkpoint_id: str) -> None:
+        for waiting_id, future in self._waiting.values():
+            if waiting_id == request_id and not future.done():
+                future.set_result(checkpoint_id)
+
+    def refuse(self, request_id: str, message: str) -> None:
+        for waiting_id, future in self._waiting.values():
+            if waiting_id == request_id and not future.done():
+                future.set_exception(LimitReached(message))
+
+    async def close_all(self) -> None:
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()

@@ -1,0 +1,87 @@
+"""What this machine was told and did about each sandbox, on disk, so that an agent that died can go on alone.
+
+One small JSON file per sandbox, replaced by rename. Not fsynced: after a power cut no process of a sandbox is left
+either, and control's database, which is, sends every order again.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from skerry.model.fields import Frozen
+from skerry.model.order import Order
+from skerry.model.sandbox import Exit
+
+TOMBSTONES_MAX = 4096
+"""Deleted sandboxes remembered, so that an order sent before the deletion and delivered after it is refused."""
+
+
+class Wanted(StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+    ABSENT = "absent"
+
+
+class Entry(Frozen):
+    sandbox_id: str
+    generation: int
+    wanted: Wanted
+    order: Order | None = None
+    slot: int | None = None
+    address: str | None = None
+    exit: Exit | None = None
+    identity_made: bool = False
+    """A fork has its own machine-id and host keys."""
+    restored_generation: int = -1
+    """Generation of the last restore whose disk swap is done."""
+    oom_kills: int = 0
+    """Of the present start, already reported."""
+
+
+class Journal:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._entries: dict[str, Entry] = {}
+
+    def open(self) -> None:
+        """Read everything; a file that cannot be read is set aside, not dropped: it may name a sandbox that runs."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime):
+            try:
+                entry = Entry.model_validate_json(path.read_bytes())
+            except (ValidationError, OSError):
+                path.replace(path.with_suffix(".unreadable"))
+                continue
+            self._entries[entry.sandbox_id] = entry
+        self._forget_old_tombstones()
+
+    def get(self, sandbox_id: str) -> Entry | None:
+        return self._entries.get(sandbox_id)
+
+    def all(self) -> list[Entry]:
+        return list(self._entries.values())
+
+    def put(self, entry: Entry) -> Entry:
+        path = self._folder / f"{entry.sandbox_id}.json"
+        scratch = path.with_suffix(".new")
+        scratch.write_text(entry.model_dump_json())
+        scratch.chmod(0o600)  # the order may hold secrets in env
+        os.replace(scratch, path)
+        self._entries.pop(entry.sandbox_id, None)
+        self._entries[entry.sandbox_id] = entry
+        if entry.wanted is Wanted.ABSENT:
+            self._forget_old_tombstones()
+        return entry
+
+    def slots(self) -> dict[str, int]:
+        return {entry.sandbox_id: entry.slot for entry in self._entries.values() if entry.slot is not None}
+
+    def _forget_old_tombstones(self) -> None:
+        dead = [entry for entry in self._entries.values() if entry.wanted is Wanted.ABSENT and entry.slot is None]
+        for entry in dead[: max(0, len(dead) - TOMBSTONES_MAX)]:
+            del self._entries[entry.sandbox_id]
+            (self._folder / f"{entry.sandbox_id}.json").unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""Output of a sandbox's main process, kept on disk: rotated by size, compressed, so many kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+CHUNK_BYTES = 64 * 1024
+TAIL_LINES_MAX = 100_000
+
+
+class OutputLog:
+    """One sandbox's log. Writes come from the event loop and go to the page cache; compressing is a thread's work."""
+
+    def __init__(self, folder: Path, *, bytes_max: int, keep: int) -> None:
+        self._folder = folder
+        self._bytes_max = bytes_max
+        self._keep = keep
+        self._grew = asyncio.Event()
+        self._packing: set[asyncio.Task[None]] = set()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file: int | None = None
+        self._size = 0
+
+    def _path(self) -> Path:
+        return self._folder / "current.log"
+
+    def write(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = os.open(self._path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._size = os.fstat(self._file).st_size
+        try:
+            os.write(self._file, data)
+        except OSError:
+            # A full host disk must not stop the sandbox: its newest output is lost instead, and the next line tells.
+            return
+        self._size += len(data)
+        if self._size >= self._bytes_max:
+            self._rotate()
+        self._wake()
+
+    def _wake(self) -> None:
+        grew, self._grew = self._grew, asyncio.Event()
+        grew.set()
+
+    def _rotate(self) -> None:
+        assert self._file is not None
+        os.close(self._file)
+        self._file = None
+        number = max((_number(path) for path in self._rotated()), default=0) + 1
+        full = self._folder / f"{number:08d}.log"
+        self._path().rename(full)
+        task = asyncio.ensure_future(asyncio.to_thread(self._pack, full))
+        self._packing.add(task)
+        task.add_done_callback(self._packing.discard)
+
+    def _pack(self, full: Path) -> None:
+        packed = full.with_suffix(".gz")
+        scratch = full.with_suffix(".part")
+        with full.open("rb") as source, gzip.open(scratch, "wb", compresslevel=6) as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
+        scratch.rename(packed)
+        full.unlink()
+        rotated = sorted(self._rotated(), key=_number)
+        for old in rotated[: max(0, len(rotated) - self._keep)]:
+            old.unlink(missing_ok=True)
+
+    def _rotated(self) -> list[Path]:
+        return [path for path in self._folder.iterdir() if path.stem.isdigit() and path.suffix in (".log", ".gz")]
+
+    def _history(self) -> Iterator[bytes]:
+        for path in sorted(self._rotated(), key=_number):
+            try:
+                with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+                    while chunk := file.read(CHUNK_BYTES):
+                        yield chunk
+            except FileNotFoundError:
+                continue  # packed or removed between the listing and now
+
+    def _tail(self, lines: int) -> bytes:
+        """The last `lines` lines, from the newest files backwards, read by blocks."""
+        if lines <= 0:
+            return b""
+        kept = _last_lines(self._path().read_bytes(), lines) if self._path().exists() else b""
+        if kept.count(b"\n") < lines:
+            older = b"".join(self._history())  # at most keep * bytes_max, and only when the newest file is too short
+            kept = _last_lines(older + kept, lines)
+        return kept
+
+    async def read(self, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
+        """Everything kept (or the last `tail` lines), then with `follow` whatever comes."""
+        file = os.open(self._path(), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if tail is not None:
+                grew = self._grew
+                os.lseek(file, 0, os.SEEK_END)
+                yield await asyncio.to_thread(self._tail, min(tail, TAIL_LINES_MAX))
+            else:
+                history = self._history()
+                while chunk := await asyncio.to_thread(next, history, b""):
+                    yield chunk
+            while True:
+                grew = self._grew
+                while chunk := os.read(file, CHUNK_BYTES):
+                    yield chunk
+                if not follow:
+                    return
+                if self._replaced(file):
+                    os.close(file)
+                    file = os.open(self._path(), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    continue
+                await grew.wait()
+        finally:
+            os.close(file)
+
+    def _replaced(self, file: int) -> bool:
+        try:
+            return os.fstat(file).st_ino != self._path().stat().st_ino
+        except FileNotFoundError:
+            return True
+
+    async def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        await asyncio.gather(*self._packing, return_exceptions=True)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem)
+
+
+def _last_lines(data: bytes, lines: int) -> bytes:
+    end = len(data)
+    position = end - 1 if data.endswith(b"\n") else end
+    for _ in range(lines):
+        position = data.rfind(b"\n", 0, position)
+        if position < 0:
+            return data
+    return data[position + 1 :]

@@ -1,0 +1,46 @@
+"""The agent as a program: alone in its mount namespace, parent of every orphan, serving one unix socket."""
+
+from __future__ import annotations
+
+import os
+
+import uvicorn
+import uvloop
+
+from skerry.agent.app import AgentApp
+from skerry.runtime.catalog import prepare_process
+from skerry.settings import Settings
+from skerry.telemetry import Log
+
+WEBSOCKET_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+
+def main(settings: Settings) -> None:
+    """Until SIGTERM. Raises SkerryError when this machine cannot run sandboxes."""
+    prepare_process()  # before the first thread: it changes the mount namespace
+    settings.run_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    agent = AgentApp(settings, Log("agent", settings.log_level))
+    await agent.open()
+    settings.agent_socket.unlink(missing_ok=True)
+    os.umask(0o177)  # the socket is root's alone
+    config = uvicorn.Config(
+        agent.web,
+        uds=str(settings.agent_socket),
+        loop="none",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=WEBSOCKET_MESSAGE_BYTES_MAX,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=2,
+        backlog=1024,
+    )
+    try:
+        await uvicorn.Server(config).serve()
+    finally:
+        await agent.close()

@@ -1,0 +1,362 @@
+"""The life of every sandbox on this machine: orders in, reports out, one verb at a time for each sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from pathlib import Path
+
+from skerry.agent.execs import Execs
+from skerry.agent.identity import GuestIdentity
+from skerry.agent.journal import Entry, Journal, Wanted
+from skerry.agent.logs import OutputLog
+from skerry.agent.plans import Plans
+from skerry.agent.reports import Reports
+from skerry.agent.slots import SlotPool
+from skerry.clock import Clock
+from skerry.errors import Conflict, LimitReached, NotFound, SkerryError
+from skerry.model.exec import ExecSpec
+from skerry.model.order import Order, Presence, Report
+from skerry.model.sandbox import Exit, ExitReason
+from skerry.runtime.contract import Ended, ExecPlan, Found, Runtime
+from skerry.telemetry import Log
+
+
+class Sandboxes:
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        slots: SlotPool,
+        journal: Journal,
+        reports: Reports,
+        plans: Plans,
+        identity: GuestIdentity,
+        clock: Clock,
+        log: Log,
+        logs_folder: Path,
+        log_bytes_max: int,
+        logs_keep: int,
+        sandboxes_max: int,
+    ) -> None:
+        self._runtime = runtime
+        self._slots = slots
+        self._journal = journal
+        self._reports = reports
+        self._plans = plans
+        self._identity = identity
+        self._clock = clock
+        self._log = log
+        self._logs_folder = logs_folder
+        self._log_bytes_max = log_bytes_max
+        self._logs_keep = logs_keep
+        self._sandboxes_max = sandboxes_max
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._logs: dict[str, OutputLog] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._stopping: set[str] = set()
+        self.execs: Execs | None = None
+        """Set by `app`: sessions need sandboxes, and sandboxes end sessions."""
+
+    # Recovery
+
+    async def recover(self) -> None:
+        """Before anything is served: adopt what runs, finish deletions, call LOST what should run and does not."""
+        found = {item.sandbox_id: item for item in await self._runtime.look()}
+        for entry in self._journal.all():
+            truth = found.pop(entry.sandbox_id, None)
+            try:
+                await self._recover_one(entry, truth)
+            except (SkerryError, OSError) as error:
+                # One that cannot be taken over must not keep the others waiting; control will order it again.
+                because = error.because if isinstance(error, SkerryError) else None
+                self._log.error("cannot recover a sandbox", sandbox=entry.sandbox_id, error=error, because=because)
+                self._report(entry, Presence.LOST if entry.wanted is Wanted.RUNNING else Presence.STOPPED)
+        for sandbox_id, truth in found.items():
+            # Not in our journal: someone else's, or the journal was lost. Never deleted on a guess.
+            self._log.warning("unknown sandbox on this machine", sandbox=sandbox_id, runs=truth.pid is not None)
+            presence = Presence.RUNNING if truth.pid is not None else Presence.STOPPED
+            self._reports.put(Report(sandbox_id=sandbox_id, generation=0, presence=presence))
+
+    async def _recover_one(self, entry: Entry, truth: Found | None) -> None:
+        pid = truth.pid if truth else None
+        if entry.wanted is Wanted.ABSENT:
+            if truth is not None or entry.slot is not None:
+                await self._destroy(entry)
+        elif pid is not None and entry.order is not None and entry.wanted is Wanted.RUNNING:
+            await self._adopt(entry, entry.order, pid)
+        elif pid is not None:
+            await self._runtime.stop(entry.sandbox_id, 0)  # a stop was under way when we died
+            self._report(self._record_exit(entry, Ended(None, ExitReason.STOPPED)), Presence.STOPPED)
+        elif entry.wanted is Wanted.RUNNING:
+            await self._runtime.stop(entry.sandbox_id, 0)  # what is left of it: cgroup, pipes, half a start
+            self._report(entry, Presence.LOST)
+        else:
+            self._report(entry, Presence.STOPPED)
+
+    async def _adopt(self, entry: Entry, order: Order, pid: int) -> None:
+        network = order.spec.network
+        slot = await self._slots.ensure(entry.sandbox_id, pid, network=network.enabled, allow=network.allow)
+        if await self._runtime.adopt(entry.sandbox_id, self.log_of(entry.sandbox_id).write) is None:
+            await self._runtime.stop(entry.sandbox_id, 0)
+            self._report(entry, Presence.LOST)
+            return
+        await self._plans.serve_guest(order, uid=slot.uid_base)
+        self._watch(entry.sandbox_id)
+        self._report(entry, Presence.RUNNING)
+        assert self.execs is not None
+        await self.execs.adopt(entry.sandbox_id)
+
+    # Verbs
+
+    async def ensure(self, order: Order) -> Report:
+        """Running as ordered; a repeated order changes nothing."""
+        async with self._turn(order.sandbox_id, order.generation) as entry:
+            if entry is not None and self._watches.get(order.sandbox_id) is not None:
+                entry = self._journal.put(entry.model_copy(update={"generation": order.generation, "order": order}))
+                return self._report(entry, Presence.RUNNING)
+            if entry is None and len(self._reports.all()) >= self._sandboxes_max:
+                raise LimitReached(f"this machine already has {self._sandboxes_max} sandboxes")
+            self._plans.check(order)
+            if entry is not None:
+                await self._halt(order.sandbox_id, 0)  # what is left of a run that ended or was cut short
+            entry = self._begin(order, entry)
+            await self._start(order, entry)
+            return self._report(self._entry(order.sandbox_id), Presence.RUNNING)
+
+    def _begin(self, order: Order, entry: Entry | None) -> Entry:
+        fresh = Entry(sandbox_id=order.sandbox_id, generation=order.generation, wanted=Wanted.RUNNING, order=order)
+        if entry is not None and entry.wanted is not Wanted.ABSENT:
+            fresh = entry.model_copy(
+                update={
+                    "generation": order.generation,
+                    "wanted": Wanted.RUNNING,
+                    "order": order,
+                    "exit": None,
+                    "oom_kills": 0,
+                }
+            )
+        return self._journal.put(fresh)
+
+    async def _start(self, order: Order, entry: Entry) -> None:
+        sandbox_id = order.sandbox_id
+        network = order.spec.network
+        leasing = asyncio.ensure_future(self._slots.lease(sandbox_id, network=network.enabled, allow=network.allow))
+        try:
+            source_image = None if order.source_checkpoint else order.image_digest
+            await self._runtime.create_disk(sandbox_id, source_image, order.source_checkpoint)
+            slot = await leasing
+        except BaseException:
+            # The disk may exist by now; it belongs to the journal's entry and goes when the sandbox is deleted.
+            with contextlib.suppress(SkerryError):
+                await leasing
+            raise
+        entry = self._journal.put(entry.model_copy(update={"slot": slot.number, "address": slot.address}))
+        fork = order.fork and not entry.identity_made
+        if fork:
+            await self._identity.renew(self._runtime.disk_path(sandbox_id), order.hostname)
+            entry = self._journal.put(entry.model_copy(update={"identity_made": True}))
+        await self._plans.serve_guest(order, uid=slot.uid_base)
+        plan = self._plans.start_plan(order, slot)
+        await self._runtime.start(plan, self.log_of(sandbox_id).write)
+        self._watch(sandbox_id)
+
+    async def stop(self, sandbox_id: str, generation: int, grace_s: float) -> Report:
+        async with self._turn(sandbox_id, generation) as entry:
+            if entry is None or entry.wanted is Wanted.ABSENT:
+                raise NotFound(f"this machine has no sandbox {sandbox_id}")
+            ran = sandbox_id in self._watches
+            entry = self._journal.put(entry.model_copy(update={"wanted": Wanted.STOPPED, "generation": generation}))
+            await self._halt(sandbox_id, grace_s)
+            entry = self._entry(sandbox_id)
+            if ran or entry.exit is None:
+                entry = self._record_exit(entry, Ended(entry.exit.code if entry.exit else None, ExitReason.STOPPED))
+            return self._report(entry, Presence.STOPPED)
+
+    async def restore(self, order: Order, checkpoint_id: str) -> Report:
+        """Its disk back to the checkpoint, then running. After a crash anywhere the same call finishes it."""
+        async with self._turn(order.sandbox_id, order.generation) as entry:
+            sandbox_id = order.sandbox_id
+            if entry is None or entry.wanted is Wanted.ABSENT:
+                raise NotFound(f"this machine has no sandbox {sandbox_id}")
+            swapped = entry.restored_generation == order.generation
+            if swapped and sandbox_id in self._watches:
+                return self._report(entry, Presence.RUNNING)
+            self._plans.check(order)
+            entry = self._begin(order, entry)
+            await self._halt(sandbox_id, 0)
+            if not swapped:
+                await self._runtime.restore(sandbox_id, checkpoint_id)
+                entry = self._journal.put(
+                    self._entry(sandbox_id).model_copy(
+                        update={"restored_generation": order.generation, "exit": None, "wanted": Wanted.RUNNING}
+                    )
+                )
+            await self._start(order, entry)
+            return self._report(self._entry(sandbox_id), Presence.RUNNING)
+
+    async def delete(self, sandbox_id: str, generation: int) -> Report:
+        async with self._turn(sandbox_id, generation) as entry:
+            if entry is None:
+                entry = Entry(sandbox_id=sandbox_id, generation=generation, wanted=Wanted.ABSENT)
+            entry = self._journal.put(entry.model_copy(update={"wanted": Wanted.ABSENT, "generation": generation}))
+            return await self._destroy(entry)
+
+    async def _destroy(self, entry: Entry) -> Report:
+        sandbox_id = entry.sandbox_id
+        await self._halt(sandbox_id, 0)
+        await self._runtime.destroy(sandbox_id)
+        await self._plans.forget(sandbox_id)
+        await self._slots.release(sandbox_id)
+        if written := self._logs.pop(sandbox_id, None):
+            await written.close()
+        await asyncio.to_thread(_remove_folder, self._logs_folder / sandbox_id)
+        self._journal.put(entry.model_copy(update={"order": None, "slot": None}))  # only the tombstone stays
+        return self._reports.drop(Report(sandbox_id=sandbox_id, generation=entry.generation, presence=Presence.ABSENT))
+
+    async def checkpoint(self, sandbox_id: str, checkpoint_id: str) -> float:
+        """Milliseconds it stood still. Waits for a verb under way, so that no half-made disk is kept."""
+        async with self._lock(sandbox_id):
+            self._entry(sandbox_id)
+            return await self._runtime.checkpoint(sandbox_id, checkpoint_id)
+
+    # While it runs
+
+    def exec_plan(self, sandbox_id: str, spec: ExecSpec, *, stdin: bool) -> ExecPlan:
+        entry = self._entry(sandbox_id)
+        if sandbox_id not in self._watches or entry.order is None:
+            raise Conflict("the sandbox does not run; start it first")
+        return self._plans.exec_plan(entry.order, spec, stdin=stdin)
+
+    async def oom_rose(self, sandbox_id: str) -> bool:
+        """Whether the memory limit has killed something since we were last asked."""
+        entry = self._journal.get(sandbox_id)
+        if entry is None or sandbox_id not in self._watches:
+            return False
+        kills = (await self._runtime.usage(sandbox_id)).oom_kills
+        if kills > entry.oom_kills:
+            self._journal.put(entry.model_copy(update={"oom_kills": kills}))
+            return True
+        return False
+
+    def order_of(self, sandbox_id: str) -> Order:
+        order = self._entry(sandbox_id).order
+        if order is None:
+            raise NotFound(f"this machine has no sandbox {sandbox_id}")
+        return order
+
+    def log_of(self, sandbox_id: str) -> OutputLog:
+        if sandbox_id not in self._logs:
+            self._logs[sandbox_id] = OutputLog(
+                self._logs_folder / sandbox_id, bytes_max=self._log_bytes_max, keep=self._logs_keep
+            )
+        return self._logs[sandbox_id]
+
+    def report_of(self, sandbox_id: str) -> Report:
+        report = self._reports.get(sandbox_id)
+        if report is None:
+            raise NotFound(f"this machine has no sandbox {sandbox_id}")
+        return report
+
+    async def wish(self, sandbox_id: str, wanted: dict[str, str] | None) -> None:
+        """The guest asks for a checkpoint (or no longer does): part of its report until it is answered."""
+        report = self._reports.get(sandbox_id)
+        if report is not None:
+            self._reports.put(report.model_copy(update={"checkpoint_wanted": wanted}))
+
+    async def close(self) -> None:
+        for task in self._watches.values():
+            task.cancel()
+        await asyncio.gather(*self._watches.values(), return_exceptions=True)
+        for written in self._logs.values():
+            await written.close()
+
+    # Inside
+
+    def _entry(self, sandbox_id: str) -> Entry:
+        entry = self._journal.get(sandbox_id)
+        if entry is None or entry.wanted is Wanted.ABSENT:
+            raise NotFound(f"this machine has no sandbox {sandbox_id}")
+        return entry
+
+    def _lock(self, sandbox_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(sandbox_id, asyncio.Lock())
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, sandbox_id: str, generation: int) -> AsyncGenerator[Entry | None]:
+        """Alone with this sandbox, with its journal entry. Raises Conflict for an order that was overtaken."""
+        async with self._lock(sandbox_id):
+            entry = self._journal.get(sandbox_id)
+            if entry is not None and generation < entry.generation:
+                raise Conflict(
+                    "a newer order for this sandbox was already taken",
+                    because=f"{sandbox_id}: order {generation}, journal {entry.generation}",
+                )
+            try:
+                yield entry
+            finally:
+                if self._journal.get(sandbox_id) is None:
+                    self._locks.pop(sandbox_id, None)
+
+    async def _halt(self, sandbox_id: str, grace_s: float) -> None:
+        """No process of it is left. The watch sees the end and records how it ended."""
+        watch = self._watches.get(sandbox_id)
+        self._stopping.add(sandbox_id)
+        try:
+            await self._runtime.stop(sandbox_id, grace_s)
+            if watch is not None:
+                await watch
+        finally:
+            self._stopping.discard(sandbox_id)
+        if self.execs is not None:
+            self.execs.forget(sandbox_id)
+
+    def _watch(self, sandbox_id: str) -> None:
+        self._watches[sandbox_id] = asyncio.ensure_future(self._until_ended(sandbox_id))
+
+    async def _until_ended(self, sandbox_id: str) -> None:
+        ended = await self._runtime.wait(sandbox_id)
+        self._watches.pop(sandbox_id, None)
+        entry = self._journal.get(sandbox_id)
+        if entry is None:
+            return
+        if sandbox_id in self._stopping:
+            self._record_exit(entry, replace(ended, reason=ExitReason.STOPPED))
+            return  # whoever stopped it reports
+        asyncio.ensure_future(self._clear_away(sandbox_id, ended))  # noqa: RUF006  # ends by itself, under the lock
+
+    async def _clear_away(self, sandbox_id: str, ended: Ended) -> None:
+        """Its main process ended by itself: remove what is left of it and say so."""
+        async with self._lock(sandbox_id):
+            entry = self._journal.get(sandbox_id)
+            if entry is None or entry.wanted is Wanted.ABSENT or sandbox_id in self._watches:
+                return  # deleted or started again meanwhile
+            await self._runtime.stop(sandbox_id, 0)
+            if self.execs is not None:
+                self.execs.forget(sandbox_id)
+            entry = self._journal.put(self._entry(sandbox_id).model_copy(update={"wanted": Wanted.STOPPED}))
+            self._report(self._record_exit(entry, ended), Presence.STOPPED)
+
+    def _record_exit(self, entry: Entry, ended: Ended) -> Entry:
+        exit = Exit(reason=ended.reason, code=ended.code, at=self._clock.now())
+        return self._journal.put(entry.model_copy(update={"exit": exit}))
+
+    def _report(self, entry: Entry, presence: Presence) -> Report:
+        return self._reports.put(
+            Report(
+                sandbox_id=entry.sandbox_id,
+                generation=entry.generation,
+                presence=presence,
+                address=entry.address,
+                exit=entry.exit if presence is not Presence.RUNNING else None,
+            )
+        )
+
+
+def _remove_folder(folder: Path) -> None:
+    if folder.exists():
+        for path in folder.iterdir():
+            path.unlink(missing_ok=True)
+        folder.rmdir()
