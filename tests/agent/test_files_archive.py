@@ -264,7 +264,6 @@ def test_a_link_member_leads_within_the_guest_only(world: World):
             ("up", LINK, up + "etc"),
             ("up/climbed", FILE, "through ..\n"),
             ("host", LINK, str(world.top)),
-            ("host/secret", FILE, "not the host's"),
             ("secret", LINK, str(world.secret)),
             ("secret", FILE, "replaces the link"),
             ("alias", HARD, "host"),
@@ -274,8 +273,13 @@ def test_a_link_member_leads_within_the_guest_only(world: World):
     assert world.secret.read_bytes() == SECRET
     assert (world.disk / "etc/hostname").read_bytes() == b"through an absolute link\n"
     assert (world.disk / "etc/climbed").read_bytes() == b"through ..\n"
+    with pytest.raises(NotFound):
+        unpack(world.view, tar(("host/secret", FILE, "not the host's")))
     inside = world.disk / str(world.top).lstrip("/")
-    assert (inside / "secret").read_bytes() == b"not the host's"
+    inside.mkdir(parents=True)
+    unpack(world.view, tar(("host/secret", FILE, "the guest's own")))
+    assert (inside / "secret").read_bytes() == b"the guest's own"
+    assert world.secret.read_bytes() == SECRET
     assert (world.disk / "srv/secret").read_bytes() == b"replaces the link"
     assert os.readlink(world.disk / "srv/alias") == str(world.top)
 
@@ -347,7 +351,7 @@ def test_an_extended_header_of_any_size_is_not_read_into_memory(world: World):
 def test_what_is_not_a_whole_archive_is_refused(world: World, data: bytes, words: str):
     with pytest.raises(Invalid, match=words):
         unpack(world.view, data)
-    assert list((world.disk / "srv").iterdir()) == [] or [p.name for p in (world.disk / "srv").iterdir()] == ["a"]
+    assert {path.name for path in (world.disk / "srv").iterdir()} <= {"a"}
 
 
 def test_damaged_archives_never_raise_anything_but_our_errors(world: World):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from skerry.agent.files.disk import Disk
 from skerry.agent.files.openat2 import read_at_most
 from skerry.agent.files.tree import Tree
 from skerry.agent.files.upload import Upload
@@ -396,21 +395,6 @@ def test_remove_takes_links_and_never_what_they_lead_to(world: World, tree: Tree
         tree.remove(("srv", "none"), recursive=True)
     with pytest.raises(InUse):
         tree.remove(("mnt",), recursive=True)
-
-
-def test_the_agent_s_own_writes_to_a_disk_are_as_careful(world: World):
-    os.symlink(world.secret, world.disk / "etc/machine-id")
-    disk = Disk(world.disk)
-    before = world.outside()
-    with pytest.raises(SkerryError):
-        disk.write_bytes("/etc/machine-id", b"new\n", mode=0o444)
-    disk.write_bytes("/etc/hostname", b"fork\n", mode=0o644)
-    assert disk.read_bytes("/etc/hostname", bytes_max=100) == b"fork\n"
-    with pytest.raises(TooLarge):
-        disk.read_bytes("/etc/hostname", bytes_max=2)
-    disk.remove("/etc/machine-id")
-    disk.close()
-    assert world.outside() == before
 
 
 # Under attack

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import hashlib
 import json
@@ -270,6 +271,16 @@ def test_a_bomb_stops_before_the_pool_is_full(runtime: FolderRuntime, tmp_path: 
     archive, _ = oci_archive(tmp_path, tar_of(entry("./zeros", bytes(400 * 1024 * 1024))))
     assert archive.stat().st_size < 4 * 1024 * 1024
     runtime.free_bytes = 1024
+    with pytest.raises(NoRoom):
+        load(tmp_path, runtime, archive)
+
+
+def test_a_full_disk_is_told_as_such(runtime: FolderRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    archive, _ = oci_archive(tmp_path, small_rootfs())
+    monkeypatch.setattr("skerry.agent.images.archive._copy", full)
     with pytest.raises(NoRoom):
         load(tmp_path, runtime, archive)
 

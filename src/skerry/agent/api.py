@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from skerry.agent.guest import GuestDoor
+from skerry.agent.images.store import COMMIT_PREFIX
 from skerry.agent.reports import Reports
 from skerry.agent.sandboxes import Sandboxes
 from skerry.clock import Clock
@@ -131,7 +132,8 @@ class AgentRoutes:
         return JSONResponse({})
 
     async def checkpoints(self, _: Request) -> Response:
-        return JSONResponse({"items": await self._runtime.checkpoints()})
+        kept = await self._runtime.checkpoints()
+        return JSONResponse({"items": [name for name in kept if not name.startswith(COMMIT_PREFIX)]})
 
     async def delete_checkpoint(self, request: Request) -> Response:
         await self._runtime.delete_checkpoint(request.path_params["checkpoint_id"])

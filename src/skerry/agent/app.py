@@ -16,14 +16,15 @@ from skerry.agent.guest import GuestDoor
 from skerry.agent.http_errors import error_handlers
 from skerry.agent.identity import GuestIdentity
 from skerry.agent.images.routes import image_routes
-from skerry.agent.images.store import ImageStore
+from skerry.agent.images.store import ImageLimits, ImageStore
 from skerry.agent.journal import Journal
+from skerry.agent.logs import OutputLogs
 from skerry.agent.plans import Plans
 from skerry.agent.reports import Reports
 from skerry.agent.roots import SandboxRoots
 from skerry.agent.sandboxes import Sandboxes
 from skerry.agent.slots import SlotPool
-from skerry.clock import SystemClock
+from skerry.clock import Clock, SystemClock
 from skerry.runtime.catalog import make_runtime
 from skerry.settings import Settings
 from skerry.telemetry import Log
@@ -46,14 +47,7 @@ class AgentApp:
             count_max=settings.sandboxes_max,
         )
         reports = Reports()
-        self.images = ImageStore(
-            runtime=self.runtime,
-            data_dir=folder,
-            mirror=settings.mirror,
-            clock=clock,
-            digest_of_sandbox=lambda sandbox_id: self.sandboxes.order_of(sandbox_id).image_digest,
-            take_checkpoint=lambda sandbox_id, name: self.sandboxes.checkpoint(sandbox_id, name),
-        )
+        self.images = self._image_store(settings, clock)
         self.guests = GuestDoor(
             folder=settings.run_path / "guest",
             chance=os.urandom,
@@ -69,9 +63,7 @@ class AgentApp:
             identity=GuestIdentity(secrets.token_bytes),
             clock=clock,
             log=log,
-            logs_folder=folder / "logs",
-            log_bytes_max=settings.log_bytes_max,
-            logs_keep=settings.logs_keep,
+            outputs=OutputLogs(folder / "logs", bytes_max=settings.log_bytes_max, keep=settings.logs_keep),
             sandboxes_max=settings.sandboxes_max,
         )
         self.execs = Execs(
@@ -83,14 +75,29 @@ class AgentApp:
             oom_rose=self.sandboxes.oom_rose,
         )
         self.sandboxes.execs = self.execs
+        self.web = self._web(reports, clock, settings.upload_bytes_max)
+
+    def _image_store(self, settings: Settings, clock: Clock) -> ImageStore:
+        upload_bytes_max = settings.upload_bytes_max
+        return ImageStore(
+            runtime=self.runtime,
+            data_dir=settings.data_dir / "agent",
+            mirror=settings.mirror,
+            clock=clock,
+            limits=ImageLimits(upload_bytes_max=upload_bytes_max, work_bytes_max=2 * upload_bytes_max),
+            digest_of_sandbox=lambda sandbox_id: self.sandboxes.order_of(sandbox_id).image_digest,
+            take_checkpoint=lambda sandbox_id, name: self.sandboxes.checkpoint(sandbox_id, name),
+        )
+
+    def _web(self, reports: Reports, clock: Clock, upload_bytes_max: int) -> Starlette:
         api = AgentRoutes(
             sandboxes=self.sandboxes, runtime=self.runtime, reports=reports, guests=self.guests, clock=clock
         )
-        self.web = Starlette(
+        return Starlette(
             routes=[
                 *ExecRoutes(self.sandboxes, self.execs).routes(),
                 *api.routes(),
-                *file_routes(SandboxRoots(self.runtime, self.sandboxes)),
+                *file_routes(SandboxRoots(self.runtime, self.sandboxes), upload_bytes_max=upload_bytes_max),
                 *image_routes(self.images),
             ],
             exception_handlers=error_handlers(),

@@ -22,6 +22,7 @@ ENDED_KEPT_S = 600.0
 """How long a detached session that ended can still be asked about."""
 HANGUP_GRACE_S = 1.0
 TIMED_OUT = 124
+KILLED = 128 + signal.SIGKILL
 
 Chunk = tuple[int, bytes]
 
@@ -35,6 +36,8 @@ class Session:
         self.transcript = transcript
         self.ended = asyncio.Event()
         self.timed_out = False
+        self.cut_off = False
+        """Its sandbox is being stopped under it."""
         self._watchers: set[asyncio.Queue[Chunk | None]] = set()
 
     @property
@@ -163,6 +166,11 @@ class Execs:
         if not session.record.detached:
             self._sessions.get(session.record.sandbox, {}).pop(session.record.id, None)
 
+    def cut_off(self, sandbox_id: str) -> None:
+        """The sandbox is about to be stopped: whatever its commands say from now on, that is why they ended."""
+        for session in self._sessions.get(sandbox_id, {}).values():
+            session.cut_off = not session.ended.is_set()
+
     def forget(self, sandbox_id: str) -> None:
         """The sandbox was stopped or deleted: its sessions ended with it."""
         for session in self._sessions.pop(sandbox_id, {}).values():
@@ -179,7 +187,14 @@ class Execs:
             await session.hand_on(chunk)
         code = await process.wait()
         await process.close()
-        oom = code == 128 + signal.SIGKILL and not session.timed_out and await self._oom_rose(session.record.sandbox)
+        if session.cut_off and code != 0:
+            code = KILLED  # crun reports a command that it was just starting in its own way
+        oom = (
+            code == KILLED
+            and not session.timed_out
+            and not session.cut_off
+            and await self._oom_rose(session.record.sandbox)
+        )
         exit = ExecExit(
             code=TIMED_OUT if session.timed_out else code,
             oom=oom,

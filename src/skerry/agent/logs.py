@@ -130,6 +130,32 @@ class OutputLog:
         await asyncio.gather(*self._packing, return_exceptions=True)
 
 
+class OutputLogs:
+    """The logs of all sandboxes of this machine, each opened when first written or read."""
+
+    def __init__(self, folder: Path, *, bytes_max: int, keep: int) -> None:
+        self._folder = folder
+        self._bytes_max = bytes_max
+        self._keep = keep
+        self._open: dict[str, OutputLog] = {}
+
+    def of(self, sandbox_id: str) -> OutputLog:
+        if sandbox_id not in self._open:
+            folder = self._folder / sandbox_id
+            self._open[sandbox_id] = OutputLog(folder, bytes_max=self._bytes_max, keep=self._keep)
+        return self._open[sandbox_id]
+
+    async def remove(self, sandbox_id: str) -> None:
+        if opened := self._open.pop(sandbox_id, None):
+            await opened.close()
+        await asyncio.to_thread(shutil.rmtree, self._folder / sandbox_id, ignore_errors=True)
+
+    async def close(self) -> None:
+        for opened in self._open.values():
+            await opened.close()
+        self._open.clear()
+
+
 def _number(path: Path) -> int:
     return int(path.stem)
 

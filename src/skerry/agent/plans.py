@@ -22,16 +22,17 @@ class Plans:
         self._shared = [path.resolve() for path in shared]
         self._guests = guests
 
-    def check(self, order: Order) -> None:
-        """Raises Invalid for a host folder that the operator does not share. Control asked the same; the agent,
-        which is root, does not take its word for it."""
-        for number, mount in enumerate(order.spec.mounts):
-            self._check_mount(number, mount)
+    def settle(self, order: Order) -> Order:
+        """The order with each shared folder by its real path, which is looked up once and opened without following
+        links ever after: a guest that may write a shared folder could put one there. Control asked the same; the
+        agent, which is root, does not take its word for it. Raises Invalid."""
+        mounts = [self._settled(number, mount) for number, mount in enumerate(order.spec.mounts)]
+        return order.model_copy(update={"spec": order.spec.model_copy(update={"mounts": mounts})})
 
-    def _check_mount(self, number: int, mount: Mount) -> None:
-        source = Path(mount.source)
+    def _settled(self, number: int, mount: Mount) -> Mount:
+        source = Path(mount.source).resolve()
         field = f"mounts[{number}].source"
-        if not any(source.resolve().is_relative_to(folder) for folder in self._shared):
+        if not any(source.is_relative_to(folder) for folder in self._shared):
             allowed = ", ".join(map(str, self._shared)) or "none; the operator adds one with `skerry serve --share`"
             raise Invalid(
                 f"{field}: {mount.source} is not below a folder this machine shares (shared: {allowed})",
@@ -39,6 +40,7 @@ class Plans:
             )
         if not source.is_dir():
             raise Invalid(f"{field}: {mount.source} is not a folder on this machine", field=field)
+        return mount.model_copy(update={"source": str(source)})
 
     def start_plan(self, order: Order, slot: Slot) -> StartPlan:
         spec, config = order.spec, self._config_of(order.image_digest)

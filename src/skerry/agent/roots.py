@@ -16,7 +16,7 @@ class SandboxRoots:
 
     async def sandbox_view(self, sandbox_id: str) -> View:
         order = self._sandboxes.order_of(sandbox_id)
-        mounts = [HostMount(mount.target, Path(mount.source).resolve(), mount.readonly) for mount in order.spec.mounts]
+        mounts = [HostMount(mount.target, Path(mount.source), mount.readonly) for mount in order.spec.mounts]
         return View(self._runtime.disk_path(sandbox_id), mounts)
 
     async def checkpoint_view(self, checkpoint_id: str) -> View:

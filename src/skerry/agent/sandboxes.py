@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from pathlib import Path
+from weakref import WeakValueDictionary
 
 from skerry.agent.execs import Execs
 from skerry.agent.identity import GuestIdentity
 from skerry.agent.journal import Entry, Journal, Wanted
-from skerry.agent.logs import OutputLog
+from skerry.agent.logs import OutputLog, OutputLogs
 from skerry.agent.plans import Plans
 from skerry.agent.reports import Reports
 from skerry.agent.slots import SlotPool
@@ -36,9 +36,7 @@ class Sandboxes:
         identity: GuestIdentity,
         clock: Clock,
         log: Log,
-        logs_folder: Path,
-        log_bytes_max: int,
-        logs_keep: int,
+        outputs: OutputLogs,
         sandboxes_max: int,
     ) -> None:
         self._runtime = runtime
@@ -49,12 +47,9 @@ class Sandboxes:
         self._identity = identity
         self._clock = clock
         self._log = log
-        self._logs_folder = logs_folder
-        self._log_bytes_max = log_bytes_max
-        self._logs_keep = logs_keep
+        self._outputs = outputs
         self._sandboxes_max = sandboxes_max
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._logs: dict[str, OutputLog] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._stopping: set[str] = set()
         self.execs: Execs | None = None
@@ -119,7 +114,7 @@ class Sandboxes:
                 return self._report(entry, Presence.RUNNING)
             if entry is None and len(self._reports.all()) >= self._sandboxes_max:
                 raise LimitReached(f"this machine already has {self._sandboxes_max} sandboxes")
-            self._plans.check(order)
+            order = self._plans.settle(order)
             if entry is not None:
                 await self._halt(order.sandbox_id, 0)  # what is left of a run that ended or was cut short
             entry = self._begin(order, entry)
@@ -184,7 +179,7 @@ class Sandboxes:
             swapped = entry.restored_generation == order.generation
             if swapped and sandbox_id in self._watches:
                 return self._report(entry, Presence.RUNNING)
-            self._plans.check(order)
+            order = self._plans.settle(order)
             entry = self._begin(order, entry)
             await self._halt(sandbox_id, 0)
             if not swapped:
@@ -210,9 +205,7 @@ class Sandboxes:
         await self._runtime.destroy(sandbox_id)
         await self._plans.forget(sandbox_id)
         await self._slots.release(sandbox_id)
-        if written := self._logs.pop(sandbox_id, None):
-            await written.close()
-        await asyncio.to_thread(_remove_folder, self._logs_folder / sandbox_id)
+        await self._outputs.remove(sandbox_id)
         self._journal.put(entry.model_copy(update={"order": None, "slot": None}))  # only the tombstone stays
         return self._reports.drop(Report(sandbox_id=sandbox_id, generation=entry.generation, presence=Presence.ABSENT))
 
@@ -248,11 +241,7 @@ class Sandboxes:
         return order
 
     def log_of(self, sandbox_id: str) -> OutputLog:
-        if sandbox_id not in self._logs:
-            self._logs[sandbox_id] = OutputLog(
-                self._logs_folder / sandbox_id, bytes_max=self._log_bytes_max, keep=self._logs_keep
-            )
-        return self._logs[sandbox_id]
+        return self._outputs.of(sandbox_id)
 
     def report_of(self, sandbox_id: str) -> Report:
         report = self._reports.get(sandbox_id)
@@ -270,8 +259,7 @@ class Sandboxes:
         for task in self._watches.values():
             task.cancel()
         await asyncio.gather(*self._watches.values(), return_exceptions=True)
-        for written in self._logs.values():
-            await written.close()
+        await self._outputs.close()
 
     # Inside
 
@@ -294,16 +282,14 @@ class Sandboxes:
                     "a newer order for this sandbox was already taken",
                     because=f"{sandbox_id}: order {generation}, journal {entry.generation}",
                 )
-            try:
-                yield entry
-            finally:
-                if self._journal.get(sandbox_id) is None:
-                    self._locks.pop(sandbox_id, None)
+            yield entry
 
     async def _halt(self, sandbox_id: str, grace_s: float) -> None:
         """No process of it is left. The watch sees the end and records how it ended."""
         watch = self._watches.get(sandbox_id)
         self._stopping.add(sandbox_id)
+        if self.execs is not None:
+            self.execs.cut_off(sandbox_id)
         try:
             await self._runtime.stop(sandbox_id, grace_s)
             if watch is not None:
@@ -333,7 +319,10 @@ class Sandboxes:
             entry = self._journal.get(sandbox_id)
             if entry is None or entry.wanted is Wanted.ABSENT or sandbox_id in self._watches:
                 return  # deleted or started again meanwhile
-            await self._runtime.stop(sandbox_id, 0)
+            try:
+                await self._runtime.stop(sandbox_id, 0)
+            except SkerryError as error:  # its next start or its deletion tries again
+                self._log.warning("remains of a sandbox", sandbox=sandbox_id, error=error, because=error.because)
             if self.execs is not None:
                 self.execs.forget(sandbox_id)
             entry = self._journal.put(self._entry(sandbox_id).model_copy(update={"wanted": Wanted.STOPPED}))
@@ -353,10 +342,3 @@ class Sandboxes:
                 exit=entry.exit if presence is not Presence.RUNNING else None,
             )
         )
-
-
-def _remove_folder(folder: Path) -> None:
-    if folder.exists():
-        for path in folder.iterdir():
-            path.unlink(missing_ok=True)
-        folder.rmdir()

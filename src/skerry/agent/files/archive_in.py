@@ -26,7 +26,7 @@ PARENTS_HELD_MAX = 64
 FOLDER_TIMES_MAX = 100_000
 """Directories whose time is set at the end, after what is put in them; others keep the time of unpacking."""
 READ_BYTES = 256 * 1024
-WRITE_BYTES = 1024 * 1024
+WRITE_BYTES = 256 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -160,9 +160,8 @@ class Unpacker:
         found = self._tree.resolver.find(self._base + inside, follow=False, write=True)
         with found:
             if found.fd is None:
-                raise NotFound(
-                    f"archive member {readable(member.name)} links to {readable(member.target)}: no such file"
-                )
+                link = f"{readable(member.name)} is a hard link to {readable(member.target)}"
+                raise NotFound(f"archive member {link}, which does not exist")
             if found.is_folder():
                 raise Invalid(f"archive member {readable(member.name)} is a hard link to a directory")
             source = found.folder().fileno()

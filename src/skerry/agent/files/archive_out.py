@@ -34,7 +34,6 @@ class Packer:
         """The thing at `spot`, with `name` as the first part of every member's name."""
         status = spot.status()
         if spot.fd is not None and stat.S_ISDIR(status.st_mode):
-            self._add(Member(name, Kind.FOLDER, *_owner(status)))
             with open_folder(spot.fd.fileno()) as top:
                 self._tree(top, name)
         elif spot.parent is not None:
@@ -43,6 +42,7 @@ class Packer:
         self._flush()
 
     def _tree(self, top: Fd, top_name: str) -> None:
+        """A directory goes right before what is in it: GNU tar sets its time as soon as something else follows."""
         waiting = [""]
         while waiting:
             path = waiting.pop()
@@ -52,31 +52,35 @@ class Packer:
                 if path and error.errno in _GONE:
                     continue  # the guest removed it since it was listed
                 raise
-            with folder, os.scandir(folder.fileno()) as entries:
-                for entry in entries:
-                    below = f"{path}/{entry.name}" if path else entry.name
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                        if self._entry(folder.fileno(), entry.name, f"{top_name}/{below}", status):
-                            waiting.append(below)
-                    except OSError as error:
-                        if error.errno not in _GONE:
-                            raise
-                    if len(waiting) > WAITING_FOLDERS_MAX:
-                        raise OSError(errno.EMLINK, "too many directories in one archive")
+            name = f"{top_name}/{path}" if path else top_name
+            with folder:
+                self._add(Member(name, Kind.FOLDER, *_owner(os.fstat(folder.fileno()))))
+                waiting.extend(f"{path}/{below}" if path else below for below in self._entries(folder.fileno(), name))
+            if len(waiting) > WAITING_FOLDERS_MAX:
+                raise OSError(errno.EMLINK, "too many directories in one archive")
 
-    def _entry(self, folder: int, entry: str, name: str, status: os.stat_result) -> bool:
-        """Add one thing, without what is below it; True if it is a directory."""
-        mode = status.st_mode
-        if stat.S_ISDIR(mode):
-            self._add(Member(name, Kind.FOLDER, *_owner(status)))
-            return True
-        if stat.S_ISREG(mode):
+    def _entries(self, folder: int, name: str) -> list[str]:
+        """Add what is in a directory but for its sub-directories, which it returns."""
+        below: list[str] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        below.append(entry.name)
+                    else:
+                        self._entry(folder, entry.name, f"{name}/{entry.name}", status)
+                except OSError as error:
+                    if error.errno not in _GONE:
+                        raise
+        return below
+
+    def _entry(self, folder: int, entry: str, name: str, status: os.stat_result) -> None:
+        if stat.S_ISREG(status.st_mode):
             self._regular(folder, entry, name, status)
-        elif stat.S_ISLNK(mode):
+        elif stat.S_ISLNK(status.st_mode):
             target = os.readlink(entry, dir_fd=folder)
             self._add(Member(name, Kind.SYMLINK, *_owner(status), target=target))
-        return False
 
     def _regular(self, folder: int, entry: str, name: str, status: os.stat_result) -> None:
         key = (status.st_dev, status.st_ino)

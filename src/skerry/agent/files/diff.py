@@ -43,11 +43,12 @@ class _Comparison:
         self._paths_max = paths_max
         self.found: list[tuple[str, Change]] = []
         self.truncated = False
+        self._full = False
 
     def run(self) -> None:
         """Directories one after the other by path from the root, so that no descriptor is held per level."""
         waiting = [("", True, True)]
-        while waiting and not self.truncated:
+        while waiting and not self._full:
             path, in_old, in_new = waiting.pop()
             below = self._folder(path, in_old, in_new)
             waiting.extend(reversed(below))
@@ -89,7 +90,7 @@ class _Comparison:
 
     def _add(self, path: str, change: Change) -> bool:
         if len(self.found) >= self._paths_max:
-            self.truncated = True
+            self.truncated = self._full = True
             return False
         self.found.append((path, change))
         return True

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import stat
+from functools import lru_cache
 from types import TracebackType
 
 SYS_OPENAT2 = 437  # the same number on every architecture
@@ -21,11 +22,20 @@ PLAIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_
 AGAIN_MAX = 16
 """Times a lookup is repeated that the kernel could not finish safely because something was renamed meanwhile."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 class _OpenHow(ctypes.Structure):
     _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t]
+
+
+@lru_cache(maxsize=64)
+def _how(flags: int, mode: int, resolve: int) -> _OpenHow:
+    """The kernel only reads it, so all threads may share one."""
+    return _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
 
 
 class Fd:
@@ -61,16 +71,10 @@ def openat2(folder: int, name: str, flags: int, *, mode: int = 0, resolve: int =
     path = os.fsencode(name)
     if b"\0" in path:
         raise OSError(errno.EINVAL, "a name cannot hold NUL")
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    how = _how(flags, mode, resolve)
     code = 0
     for _ in range(AGAIN_MAX):
-        number = _libc.syscall(
-            ctypes.c_long(SYS_OPENAT2),
-            ctypes.c_int(folder),
-            ctypes.c_char_p(path),
-            ctypes.byref(how),
-            ctypes.c_size_t(ctypes.sizeof(how)),
-        )
+        number = _syscall(SYS_OPENAT2, folder, path, ctypes.byref(how), ctypes.sizeof(how))
         if number >= 0:
             return Fd(number)
         code = ctypes.get_errno()

@@ -147,8 +147,8 @@ class Resolver:
                 fd = openat2(top.fileno(), source, flags, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
             return Area(fd, prefix, mount.readonly or self._view.readonly)
         except OSError as error:
-            what = f"the host folder of {spell(prefix)}" if mount else "the disk"
-            raise NotFound(f"{what} is gone", because=f"{error}") from error
+            where = f"the host folder of {spell(prefix)} is gone, or reached through a symlink" if mount else ""
+            raise NotFound(where or "the disk is gone", because=f"{error}") from error
 
     def _direct(self, area: Area, parts: Parts) -> Spot | None:
         """The place if no symlink is on the way to it; None if one is."""

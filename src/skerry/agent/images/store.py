@@ -22,7 +22,7 @@ from skerry.agent.images.recipe import RecipeBuilder
 from skerry.agent.images.reference import parse
 from skerry.agent.images.unpack import Unpacker, check_config
 from skerry.agent.images.upload import Upload, spool, too_large
-from skerry.agent.images.work import Job, WorkFolder
+from skerry.agent.images.work import Job, WorkFolder, no_room_when_full
 from skerry.clock import Clock, SystemClock
 from skerry.errors import Invalid, LimitReached, NotFound
 from skerry.model.image import ImageConfig, image_name
@@ -158,9 +158,9 @@ class ImageStore:
 
     async def load(self, upload: Upload, progress: Progress) -> ImageEntry:
         """The image of an archive that was received."""
-        async with self._fetches.turn():
-            digest = await to_layout(upload.archive, upload.job, progress)
-            return await self._import(digest, digest, upload.job, progress)
+        with no_room_when_full():
+            async with self._fetches.turn():
+                return await self._load(upload, progress)
 
     async def commit(self, image_id: str, sandbox_id: str, comment: str, progress: Progress) -> ImageEntry:
         """The disk of a sandbox as it is now."""
@@ -211,6 +211,10 @@ class ImageStore:
         async with self._fetches.turn(), self._work.job(image_id) as job:
             digest = await self._recipes.build(recipe, include, job, progress)
             return await self._import(digest, digest, job, progress)
+
+    async def _load(self, upload: Upload, progress: Progress) -> ImageEntry:
+        digest = await to_layout(upload.archive, upload.job, progress)
+        return await self._import(digest, digest, upload.job, progress)
 
     async def _import(self, digest: str, in_layout: str, job: Job, progress: Progress) -> ImageEntry:
         config = check_config(job.layout, in_layout).image_config()
