@@ -1,0 +1,165 @@
+"""Sandboxes in the database, and the questions that reconcilers and the API ask about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from sqlalchemy import ColumnElement, Table, and_, func, select, update
+
+from skerry.model.moves import Moves
+from skerry.model.sandbox import AT_REST, MOVES, S, Sandbox
+from skerry.store.paging import Page
+from skerry.store.records import Records
+from skerry.store.tables import sandboxes
+
+GONE = (S.DELETING.value, S.DELETED.value)
+IN_MEMORY = (S.STARTING.value, S.RUNNING.value, S.STOPPING.value, S.RESTORING.value)
+
+
+class Sandboxes(Records[Sandbox]):
+    noun: ClassVar[str] = "sandbox"
+    prefix: ClassVar[str] = "sb"
+    table: ClassVar[Table] = sandboxes
+    moves: ClassVar[Moves[Any]] = MOVES
+    model = Sandbox
+
+    def index(self, record: Sandbox) -> dict[str, Any]:
+        spec = record.spec
+        return {
+            "name": record.name,
+            "generation": record.generation,
+            "node": record.node,
+            "parent": record.parent,
+            "image_name": spec.image,
+            "image_digest": record.image_digest,
+            "source_checkpoint": record.source_checkpoint,
+            "started": record.started_at is not None,
+            "cpu": spec.cpu,
+            "memory_bytes": spec.memory,
+            "checkpoint_every_s": spec.checkpoints.every_s,
+            "labels": spec.labels,
+        }
+
+    def guard(self, was: Sandbox) -> ColumnElement[bool]:
+        return and_(super().guard(was), self.table.c.generation == was.generation)
+
+    def name_of(self, record: Sandbox) -> str:
+        return record.name
+
+    def at_rest(self, record: Sandbox) -> bool | None:
+        return record.state is not S.FAILED if record.state in AT_REST else None
+
+    async def list(
+        self,
+        project: str,
+        *,
+        state: S | None = None,
+        labels: dict[str, str] | None = None,
+        name: str | None = None,
+        image: str | None = None,
+        parent: str | None = None,
+        limit: int,
+        page_token: str | None = None,
+    ) -> Page[Sandbox]:
+        c = self.table.c
+        where: list[ColumnElement[bool]] = [c.project == project]
+        where.append(c.state != S.DELETED.value if state is None else c.state == state.value)
+        if name is not None:
+            where.append(func.substr(c.name, 1, len(name)) == name)
+        if image is not None:
+            where.append(c.image_name == image)
+        if parent is not None:
+            where.append(c.parent == parent)
+        for key, value in (labels or {}).items():
+            where.append(c.labels[key].as_string() == value)
+        return await self._page(where, limit, page_token)
+
+    async def id_named(self, name: str, project: str) -> str | None:
+        """The newest of that name, tombstones included."""
+        c = self.table.c
+        return await self._transaction.connection.scalar(
+            select(c.id).where(c.project == project, c.name == name).order_by(c.sequence.desc()).limit(1)
+        )
+
+    async def generations(self, node: str) -> dict[str, tuple[S, int]]:
+        """State and generation of everything the database knows of a node, tombstones included; cheap."""
+        c = self.table.c
+        rows = await self._transaction.connection.execute(select(c.id, c.state, c.generation).where(c.node == node))
+        return {row[0]: (S(row[1]), row[2]) for row in rows.all()}
+
+    async def usage(self) -> dict[str, tuple[float, int, int]]:
+        """node -> (cpu, memory bytes) promised to those with processes, and how many there are in any state."""
+        c = self.table.c
+        running = c.state.in_(IN_MEMORY)
+        rows = await self._transaction.connection.execute(
+            select(
+                c.node,
+                func.coalesce(func.sum(c.cpu).filter(running), 0.0),
+                func.coalesce(func.sum(c.memory_bytes).filter(running), 0),
+                func.count(),
+            )
+            .where(c.node.is_not(None), c.state != S.DELETED.value)
+            .group_by(c.node)
+        )
+        return {row[0]: (float(row[1]), int(row[2]), int(row[3])) for row in rows.all()}
+
+    async def count_living(self) -> int:
+        return await self._transaction.connection.scalar(
+            select(func.count()).select_from(self.table).where(self.table.c.state != S.DELETED.value)
+        )  # pyright: ignore[reportReturnType]
+
+    async def names_beginning(self, project: str, beginning: str) -> set[str]:
+        c = self.table.c
+        rows = await self._transaction.connection.execute(
+            select(c.name).where(
+                c.project == project, c.state.not_in(GONE), func.substr(c.name, 1, len(beginning)) == beginning
+            )
+        )
+        return {row[0] for row in rows.all()}
+
+    async def users_of_image(self, digest: str | None, name: str) -> list[str]:
+        """Names of those whose disk began from it, or will."""
+        c = self.table.c
+        uses = and_(c.image_digest.is_(None), c.image_name == name)
+        if digest is not None:
+            uses = uses | (c.image_digest == digest)
+        rows = await self._transaction.connection.execute(select(c.name).where(c.state != S.DELETED.value, uses))
+        return [row[0] for row in rows.all()]
+
+    async def users_by_digest(self) -> dict[str, int]:
+        c = self.table.c
+        rows = await self._transaction.connection.execute(
+            select(c.image_digest, func.count())
+            .where(c.state != S.DELETED.value, c.image_digest.is_not(None))
+            .group_by(c.image_digest)
+        )
+        return {row[0]: row[1] for row in rows.all()}
+
+    async def waiting_for_checkpoint(self, checkpoint_ids: Sequence[str]) -> set[str]:
+        """Those of the checkpoints that a sandbox still needs to make its first disk from."""
+        c = self.table.c
+        rows = await self._transaction.connection.execute(
+            select(c.source_checkpoint)
+            .where(c.source_checkpoint.in_(checkpoint_ids), c.started.is_(False), c.state.not_in(GONE))
+            .distinct()
+        )
+        return {row[0] for row in rows.all()}
+
+    async def with_checkpoint_policy(self) -> list[Sandbox]:
+        c = self.table.c
+        return await self._many(
+            select(c.body).where(c.state == S.RUNNING.value, c.checkpoint_every_s.is_not(None)).order_by(c.sequence)
+        )
+
+    async def next_checkpoint_number(self, sandbox_id: str) -> int:
+        """1, 2, 3 …, never the same twice, even when the newest was deleted and pruned."""
+        c = self.table.c
+        number = await self._transaction.connection.scalar(
+            update(self.table)
+            .where(c.id == sandbox_id)
+            .values(checkpoints_numbered=c.checkpoints_numbered + 1)
+            .returning(c.checkpoints_numbered)
+        )
+        assert number is not None, "the caller has found this sandbox in the same transaction"
+        return int(number)

@@ -1,0 +1,68 @@
+"""One look at the database or one change of it, with every noun at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skerry.store.changes import Record
+from skerry.store.checkpoints import Checkpoints
+from skerry.store.events import Events
+from skerry.store.images import Images
+from skerry.store.keys import Keys
+from skerry.store.nodes import Nodes
+from skerry.store.operations import Operations
+from skerry.store.pruning import Pruning
+from skerry.store.sandboxes import Sandboxes
+
+PROJECT = "default"
+"""The one project there is until projects are a noun of their own; every row names it already."""
+
+
+class Transaction:
+    def __init__(
+        self, connection: AsyncConnection, *, now: datetime, chance: Callable[[int], bytes], is_sqlite: bool
+    ) -> None:
+        self.connection = connection
+        self.now = now
+        self.chance = chance
+        self.is_sqlite = is_sqlite
+        self.project = PROJECT
+        self.written: list[Record] = []
+        """Told to watchers once it is committed."""
+        self.told_events = False
+
+    @cached_property
+    def sandboxes(self) -> Sandboxes:
+        return Sandboxes(self)
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self)
+
+    @cached_property
+    def images(self) -> Images:
+        return Images(self)
+
+    @cached_property
+    def operations(self) -> Operations:
+        return Operations(self)
+
+    @cached_property
+    def events(self) -> Events:
+        return Events(self)
+
+    @cached_property
+    def keys(self) -> Keys:
+        return Keys(self)
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        return Nodes(self)
+
+    @cached_property
+    def pruning(self) -> Pruning:
+        return Pruning(self)
