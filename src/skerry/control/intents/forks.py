@@ -1,0 +1,81 @@
+"""A fork is a create whose source is a checkpoint: of the sandbox as it is now, or one that exists."""
+
+from __future__ import annotations
+
+from skerry.control.intents.checkpoints import request_checkpoint, require_disk
+from skerry.control.intents.sandboxes import check_count
+from skerry.errors import Conflict, Invalid
+from skerry.model.checkpoint import Checkpoint, CheckpointState, Origin
+from skerry.model.fields import LABELS_MAX
+from skerry.model.identity import make_id
+from skerry.model.sandbox import ForkRequest, S, Sandbox
+from skerry.store.transaction import Transaction
+
+NAME_CHARACTERS_MAX = 63
+
+
+async def fork(tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandboxes_max: int) -> list[Sandbox]:
+    await check_count(tx, request.count, sandboxes_max)
+    names = free_names(
+        request.name or parent.name,
+        request.count,
+        await tx.sandboxes.names_beginning(tx.project, f"{request.name or parent.name}-"),
+    )
+    checkpoint = await _source(tx, parent, request)
+    labels = {**checkpoint.spec.labels, **request.labels}
+    if len(labels) > LABELS_MAX:
+        raise Invalid(
+            f"labels: with the parent's there would be {len(labels)}; at most {LABELS_MAX} are allowed", field="labels"
+        )
+    forks: list[Sandbox] = []
+    for name in names:
+        sandbox_id = make_id("sandbox", tx.chance(6))
+        forks.append(
+            Sandbox(
+                id=sandbox_id,
+                project=tx.project,
+                name=name,
+                state=S.PENDING,
+                spec=checkpoint.spec.model_copy(update={"name": name, "labels": labels, "protected": False}),
+                generation=1,
+                image_digest=checkpoint.image_digest,
+                parent=parent.id,
+                source_checkpoint=checkpoint.id,
+                created_at=tx.now,
+                updated_at=tx.now,
+            )
+        )
+    operations = [tx.operations.new("sandbox.fork", sandbox.id, tx.project) for sandbox in forks]
+    forks = [
+        sandbox.model_copy(update={"operation": operation.id})
+        for sandbox, operation in zip(forks, operations, strict=True)
+    ]
+    await tx.sandboxes.insert(forks, operations, message=f"forked from {parent.name}")
+    return forks
+
+
+async def _source(tx: Transaction, parent: Sandbox, request: ForkRequest) -> Checkpoint:
+    if request.checkpoint is None:
+        require_disk(parent, "fork")
+        return await request_checkpoint(tx, parent.id, Origin.FORK, comment="taken to fork")
+    checkpoint = await tx.checkpoints.find_of(parent.id, request.checkpoint)
+    if checkpoint.state not in (CheckpointState.READY, CheckpointState.CREATING):
+        raise Conflict(f"checkpoint v{checkpoint.number} is {checkpoint.state.value}; only a ready one can be forked")
+    return checkpoint
+
+
+def free_names(beginning: str, count: int, taken: set[str]) -> list[str]:
+    """NAME-1, NAME-2, … without those taken."""
+    names: list[str] = []
+    number = 0
+    while len(names) < count:
+        number += 1
+        name = f"{beginning}-{number}"
+        if name not in taken:
+            names.append(name)
+    if len(names[-1]) > NAME_CHARACTERS_MAX:
+        raise Invalid(
+            f"name: {names[-1]} would be longer than {NAME_CHARACTERS_MAX} characters; give a shorter one",
+            field="name",
+        )
+    return names

@@ -1,0 +1,1 @@
+"""Reconcilers of checkpoints, one file for each verb."""

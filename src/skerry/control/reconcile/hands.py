@@ -1,0 +1,129 @@
+"""Work on many objects at once, each in a task of its own, so that a slow one holds up nobody else.
+
+A step looks at what is owed and gives each object to a free hand; a later step skips what is in hand or rests after a
+failure. Nothing is remembered that matters: after a crash the same objects are owed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from skerry.clock import Clock
+from skerry.control.wakeups import Wakeup
+from skerry.errors import SkerryError, Unavailable
+from skerry.telemetry import Log
+
+PAUSE_FIRST_S = 0.1
+PAUSE_UNREACHABLE_S_MAX = 2.0
+"""Asking a socket that nobody listens on costs nothing, and its agent is back within seconds."""
+PAUSE_S_MAX = 15.0
+RESTS_MAX = 4096
+TIMER_SLACK_S = 0.01
+"""The loop's timers are whole milliseconds and may be early: woken then, a step would find the rest not yet over."""
+
+
+@dataclass
+class _Rest:
+    until_s: float
+    pause_s: float
+    answered_since_s: float | None
+    """Since when the other side has answered with failures; None while it did not answer at all."""
+
+
+class Hands:
+    def __init__(self, count: int, *, wakeup: Wakeup, clock: Clock, log: Log, group: asyncio.TaskGroup) -> None:
+        self._count = count
+        self._wakeup = wakeup
+        self._clock = clock
+        self._log = log
+        self._group = group
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._rests: dict[str, _Rest] = {}
+        self._short = False
+        """Whether an object found no free hand: then the next free one looks again."""
+
+    @property
+    def free(self) -> int:
+        """How many objects a step need read besides those in hand; 0 asks to be told when a hand is free."""
+        free = self._count - len(self._busy)
+        self._short = self._short or free == 0
+        return free
+
+    def occupied(self) -> list[str]:
+        """Those that a step can leave out: in hand, or resting after a failure."""
+        now_s = self._clock.monotonic_s()
+        return [*self._busy, *(key for key, rest in self._rests.items() if rest.until_s > now_s)]
+
+    async def finished(self, key: str) -> None:
+        """Until this one is not in hand."""
+        if (task := self._busy.get(key)) is not None:
+            await asyncio.wait([task])
+
+    async def drop(self, key: str) -> None:
+        """Cancel the work on this one, and wait until it has let go."""
+        if (task := self._busy.get(key)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def answered_for_s(self, key: str) -> float:
+        """How long the other side has answered this one's attempts with failures. Silence does not count."""
+        rest = self._rests.get(key)
+        if rest is None or rest.answered_since_s is None:
+            return 0.0
+        return self._clock.monotonic_s() - rest.answered_since_s
+
+    def take(self, key: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """False when it is in hand already, rests, or no hand is free."""
+        rest = self._rests.get(key)
+        if key in self._busy or (rest is not None and rest.until_s > self._clock.monotonic_s()):
+            return False
+        if len(self._busy) >= self._count:
+            self._short = True
+            return False
+        self._busy[key] = self._group.create_task(self._do(key, work))
+        return True
+
+    async def close(self) -> None:
+        """Cancel what is in hand. Whether it took effect the next control program finds out by asking again."""
+        for task in self._busy.values():
+            task.cancel()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Until nothing is in hand."""
+        while self._busy:
+            await asyncio.wait(list(self._busy.values()))
+
+    async def _do(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+            self._rests.pop(key, None)
+        except SkerryError as error:
+            self._rest(key, error)
+        except Exception as error:
+            # A defect in the work on one object must not stop the work on all others.
+            self._log.error("reconciler failed", target=key, because=repr(error))
+            self._rest(key, SkerryError("an error of ours", because=repr(error)))
+        finally:
+            del self._busy[key]
+            if self._short:
+                self._short = False
+                self._wakeup.set()
+
+    def _rest(self, key: str, error: SkerryError) -> None:
+        now_s = self._clock.monotonic_s()
+        last = self._rests.get(key)
+        if len(self._rests) >= RESTS_MAX:  # of objects that are owed nothing any more
+            self._rests = {each: rest for each, rest in self._rests.items() if rest.until_s > now_s}
+        silent = isinstance(error, Unavailable)
+        pause_s = min(
+            PAUSE_FIRST_S if last is None else last.pause_s * 2, PAUSE_UNREACHABLE_S_MAX if silent else PAUSE_S_MAX
+        )
+        since_s = last.answered_since_s if last is not None else None
+        if not silent and since_s is None:
+            since_s = now_s
+        self._rests[key] = _Rest(now_s + pause_s, pause_s, since_s)
+        self._log.info("will try again", target=key, say=error.say, because=error.because, pause_s=pause_s)
+        asyncio.get_running_loop().call_later(pause_s + TIMER_SLACK_S, self._wakeup.set)

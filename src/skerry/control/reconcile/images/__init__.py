@@ -1,0 +1,1 @@
+"""Reconcilers of images, one file for each verb."""

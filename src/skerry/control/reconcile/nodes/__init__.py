@@ -1,0 +1,1 @@
+"""Reconcilers of nodes, one file for each verb."""

@@ -1,0 +1,1 @@
+"""Reconcilers of records, one file for each verb."""

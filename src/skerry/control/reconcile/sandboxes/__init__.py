@@ -1,0 +1,1 @@
+"""Reconcilers of sandboxes, one file for each verb."""

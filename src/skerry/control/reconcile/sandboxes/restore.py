@@ -1,0 +1,60 @@
+"""restoring -> running: put its disk back to a checkpoint and start it again, with the same id and address."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import ClassVar
+
+from skerry.client.agent import AgentClient
+from skerry.control.reconcile.hands import Hands
+from skerry.control.reconcile.orders import TRIES_S_MAX, is_refusal, order_for
+from skerry.errors import SkerryError, Unavailable
+from skerry.model.sandbox import S, Sandbox
+from skerry.store.store import Store
+
+HANDS = 16
+
+
+class RestoreSandboxes:
+    moves: ClassVar = frozenset({(S.RESTORING, S.RUNNING), (S.RESTORING, S.FAILED)})
+
+    def __init__(self, store: Store, agent: AgentClient, hands: Hands) -> None:
+        self._store = store
+        self._agent = agent
+        self.hands = hands
+
+    async def step(self) -> None:
+        async with self._store.read() as tx:
+            waiting = await tx.sandboxes.in_states([S.RESTORING], self.hands.free, self.hands.occupied())
+        for sandbox in waiting:
+            self.hands.take(sandbox.id, partial(self._restore, sandbox))
+
+    async def _restore(self, sandbox: Sandbox) -> None:
+        checkpoint_id = sandbox.restore_checkpoint
+        assert checkpoint_id is not None, "the API sets it with the state"
+        try:
+            report = await self._agent.restore(order_for(sandbox), checkpoint_id)
+        except Unavailable:
+            raise
+        except SkerryError as error:
+            if not is_refusal(error) and self.hands.answered_for_s(sandbox.id) < TRIES_S_MAX:
+                raise
+            async with self._store.write() as tx:
+                await tx.sandboxes.move(
+                    sandbox, S.FAILED, "failed", message=error.say, changes={"reason": f"restore: {error.say}"}
+                )
+            return
+        async with self._store.write() as tx:
+            await tx.sandboxes.move(
+                sandbox,
+                S.RUNNING,
+                "restored",
+                message=checkpoint_id,
+                changes={
+                    "address": report.address,
+                    "started_at": tx.now,
+                    "exit": None,
+                    "reason": None,
+                    "restore_checkpoint": None,
+                },
+            )

@@ -1,0 +1,240 @@
+"""What each reconciler of sandboxes decides: refusals, waiting, losses, and that nobody waits for somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from skerry.control.intents import images as image_intents
+from skerry.errors import Conflict, Failed, Invalid, NoRoom
+from skerry.model.checkpoint import CheckpointState
+from skerry.model.image import ImageRequest, ImageState
+from skerry.model.operation import OperationState
+from skerry.model.sandbox import ExitReason, S
+from skerry.store.transaction import PROJECT
+from tests.reconcile.conftest import Cloud
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_refused_order_fails_with_the_agents_sentence(cloud: Cloud) -> None:
+    await cloud.image()
+    cloud.agent.refuse["start"] = Invalid("command: /nope cannot be started")
+    box = await cloud.until_rest(await cloud.create("one"))
+    assert (box.state, box.reason) == (S.FAILED, "command: /nope cannot be started")
+    async with cloud.store.read() as tx:
+        operation = await tx.operations.find(box.operation or "", PROJECT)
+    assert (operation.state, operation.error) == (OperationState.FAILED, box.reason)
+    del cloud.agent.refuse["start"]
+    await cloud.start(box)
+    again = await cloud.until_state(box, S.RUNNING)
+    assert again.reason is None
+
+
+async def test_failing_agent_is_given_time_and_then_up(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skerry.control.reconcile.sandboxes.start.TRIES_S_MAX", 0.5)
+    await cloud.image()
+    cloud.agent.refuse["start"] = NoRoom("the pool is below its reserve")
+    box = await cloud.until_rest(await cloud.create("one"))
+    assert (box.state, box.reason) == (S.FAILED, "the pool is below its reserve")
+    assert sum(call.startswith("start") for call in cloud.agent.world.calls) > 1
+
+
+async def test_slow_ones_hold_up_nobody(cloud: Cloud) -> None:
+    """A slow start, a long stop and a slow pull go on while another sandbox comes up at once."""
+    await cloud.image()
+    stopping = await cloud.create("stopping")
+    await cloud.until_state(stopping, S.RUNNING)
+    slow = await cloud.create("slow")
+    cloud.agent.slow_s[slow.id] = cloud.agent.slow_s[stopping.id] = 3.0
+    cloud.agent.slow_s["docker://slow"] = 3.0
+    await cloud.stop(stopping)
+    async with cloud.store.write() as tx:
+        await image_intents.request_image(tx, ImageRequest(name="slow", source="docker://slow"))
+    await asyncio.sleep(0.1)
+    began_s = time.monotonic()
+    quick = await cloud.create("quick")
+    await cloud.until_state(quick, S.RUNNING)
+    assert time.monotonic() - began_s < 1.0
+    assert (await cloud.get(stopping)).state is S.STOPPING
+
+
+async def test_ten_forks_start_together(cloud: Cloud) -> None:
+    await cloud.image()
+    box = await cloud.create("one")
+    await cloud.until_state(box, S.RUNNING)
+    cloud.agent.slow_s["start"] = 0.4
+    began_s = time.monotonic()
+    for fork in await cloud.fork(box, 10):
+        await cloud.until_state(fork, S.RUNNING)
+    assert time.monotonic() - began_s < 1.6
+
+
+async def test_many_more_than_hands_all_come_up(cloud: Cloud) -> None:
+    await cloud.image()
+    boxes = [await cloud.create(f"box-{number}") for number in range(40)]
+    for box in boxes:
+        await cloud.until_state(box, S.RUNNING)
+    assert all(box.starts == 1 for box in cloud.agent.world.boxes.values())
+
+
+async def test_waits_for_its_image_and_fails_with_it(cloud: Cloud) -> None:
+    cloud.agent.slow_s["docker://x"] = 0.5
+    async with cloud.store.write() as tx:
+        await image_intents.request_image(tx, ImageRequest(name="debian:12", source="docker://x"))
+    box = await cloud.create("early")
+    assert box.state is S.PENDING
+    await asyncio.sleep(0.2)
+    assert (await cloud.get(box)).state is S.PENDING
+    await cloud.until_state(box, S.RUNNING)
+
+    cloud.agent.refuse["image"] = Failed("manifest unknown")
+    cloud.agent.slow_s["docker://y"] = 0.3
+    async with cloud.store.write() as tx:
+        bad = await image_intents.request_image(tx, ImageRequest(name="bad", source="docker://y"))
+        waits = await _create_from(cloud, tx, "waits", "bad")
+    failed = await cloud.until_rest(waits)
+    assert failed.state is S.FAILED
+    assert "manifest unknown" in (failed.reason or "")
+    assert (await cloud.until_image(bad.id, ImageState.FAILED)).reason == "manifest unknown"
+
+
+async def _create_from(cloud: Cloud, tx, name: str, image: str):  # type: ignore[no-untyped-def]
+    from skerry.control.intents import sandboxes
+    from skerry.model.sandbox import SandboxSpec
+
+    return await sandboxes.create(tx, SandboxSpec(image=image, name=name), share=[], sandboxes_max=100)
+
+
+@pytest.mark.parametrize("reason", [ExitReason.EXITED, ExitReason.OOM])
+async def test_main_process_that_ends_stops_the_sandbox(cloud: Cloud, reason: ExitReason) -> None:
+    await cloud.image()
+    box = await cloud.until_state(await cloud.create("one"), S.RUNNING)
+    cloud.agent.end(box.id, 3, reason)
+    stopped = await cloud.until_state(box, S.STOPPED)
+    assert stopped.exit is not None
+    assert (stopped.exit.reason, stopped.exit.code) == (reason, 3)
+
+
+async def test_end_that_nobody_saw_is_found_on_reconnecting(cloud: Cloud) -> None:
+    await cloud.image()
+    box = await cloud.until_state(await cloud.create("one"), S.RUNNING)
+    await cloud.kill_control()
+    cloud.agent.end(box.id, 7)
+    await cloud.start_control()
+    stopped = await cloud.until_state(box, S.STOPPED)
+    assert stopped.exit is not None
+    assert stopped.exit.code == 7
+
+
+async def test_lost_sandbox_is_started_again_on_its_disk(cloud: Cloud) -> None:
+    await cloud.image()
+    box = await cloud.until_state(await cloud.create("one"), S.RUNNING)
+    cloud.box(box).disk.append("work")
+    cloud.agent.lose(box.id)
+    again = await cloud.until(lambda: cloud.get(box), lambda found: found.state is S.RUNNING and found.restarts == 1)
+    assert again.generation == 2
+    assert cloud.box(box).starts == 2
+    assert cloud.box(box).disk[-1] == "work"
+
+
+async def test_reboot_brings_back_what_ran_and_only_that(cloud: Cloud) -> None:
+    await cloud.image()
+    runs = await cloud.until_state(await cloud.create("runs"), S.RUNNING)
+    rests = await cloud.until_state(await cloud.create("rests"), S.RUNNING)
+    await cloud.stop(rests)
+    await cloud.until_state(rests, S.STOPPED)
+    await cloud.agent.stop()
+    for box in cloud.agent.world.boxes.values():
+        if box.presence.value == "running":
+            cloud.agent.lose(box.order.sandbox_id)
+    await cloud.agent.start()
+    await cloud.until(lambda: cloud.get(runs), lambda found: found.state is S.RUNNING and found.restarts == 1)
+    assert (await cloud.get(rests)).state is S.STOPPED
+
+
+async def test_stop_reaches_a_machine_that_never_heard_of_it(cloud: Cloud) -> None:
+    await cloud.image()
+    cloud.agent.refuse["start"] = Conflict("busy")
+    box = await cloud.until_state(await cloud.create("one"), S.STARTING)
+    await cloud.stop(box)
+    stopped = await cloud.until_state(box, S.STOPPED)
+    assert stopped.started_at is None
+    with pytest.raises(Conflict, match="never run"):
+        await cloud.checkpoint(box)
+    del cloud.agent.refuse["start"]
+    await cloud.start(box)
+    await cloud.until_state(box, S.RUNNING)
+
+
+async def test_delete_from_every_state(cloud: Cloud) -> None:
+    await cloud.image()
+    cloud.agent.refuse["start"] = Conflict("busy")
+    starting = await cloud.until_state(await cloud.create("starting"), S.STARTING)
+    await cloud.delete(starting)
+    await cloud.until_state(starting, S.DELETED)
+    cloud.agent.refuse["start"] = Invalid("no")
+    failed = await cloud.until_state(await cloud.create("failed"), S.FAILED)
+    await cloud.delete(failed)
+    await cloud.until_state(failed, S.DELETED)
+    cloud.agent.refuse.clear()
+    cloud.agent.slow_s["stop"] = 30
+    stopping = await cloud.until_state(await cloud.create("stopping"), S.RUNNING)
+    await cloud.stop(stopping)
+    await asyncio.sleep(0.2)
+    await cloud.delete(stopping)
+    await cloud.until_state(stopping, S.DELETED)
+    assert cloud.agent.world.boxes == {}
+
+
+async def test_parent_deleted_while_forks_wait_keeps_their_checkpoint(cloud: Cloud) -> None:
+    await cloud.image()
+    parent = await cloud.until_state(await cloud.create("one"), S.RUNNING)
+    checkpoint = await cloud.until_checkpoint(await cloud.checkpoint(parent), CheckpointState.READY)
+    cloud.agent.slow_s["start"] = 0.5
+    forks = await cloud.fork(parent, 2, "v1")
+    await cloud.delete(parent)
+    for fork in forks:
+        await cloud.until_state(fork, S.RUNNING)
+    await cloud.until_state(parent, S.DELETED)
+    await cloud.until_checkpoint(checkpoint, CheckpointState.DELETED)
+    assert cloud.agent.world.checkpoints == {}
+
+
+async def test_fork_whose_checkpoint_fails_fails(cloud: Cloud) -> None:
+    await cloud.image()
+    parent = await cloud.until_state(await cloud.create("one"), S.RUNNING)
+    cloud.agent.refuse["checkpoint"] = Invalid("cannot freeze")
+    (fork,) = await cloud.fork(parent, 1)
+    failed = await cloud.until_rest(fork)
+    assert failed.state is S.FAILED
+    assert "cannot freeze" in (failed.reason or "")
+
+
+async def test_fork_names_skip_those_taken(cloud: Cloud) -> None:
+    await cloud.image()
+    await cloud.until_state(await cloud.create("one-2"), S.RUNNING)
+    parent = await cloud.until_state(await cloud.create("one", labels={"a": "1"}, protected=True), S.RUNNING)
+    forks = await cloud.fork(parent, 3)
+    assert [fork.name for fork in forks] == ["one-1", "one-3", "one-4"]
+    assert {fork.spec.protected for fork in forks} == {False}
+    assert forks[0].spec.labels == {"a": "1"}
+    for fork in forks:
+        await cloud.until_state(fork, S.RUNNING)
+        order = cloud.box(fork).order
+        assert (order.fork, order.hostname) == (True, fork.name)
+
+
+async def test_database_older_than_the_machine_takes_up_its_generation(cloud: Cloud) -> None:
+    """Restored from a backup: what runs goes on, and can be ordered again."""
+    await cloud.image()
+    box = await cloud.until_state(await cloud.create("one"), S.RUNNING)
+    cloud.box(box).generation = 9
+    await cloud.kill_control()
+    await cloud.start_control()
+    await cloud.until(lambda: cloud.get(box), lambda found: found.generation == 9)
+    assert cloud.box(box).starts == 1
+    await cloud.stop(box)
+    await cloud.until_state(box, S.STOPPED)
