@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     cpu_overcommit: Annotated[float, Field(ge=1, le=10_000)] = 128.0
     """Promised cores per real one. A sandbox's cpu is a ceiling and most idle; too many busy ones only slow down."""
     memory_overcommit: Annotated[float, Field(ge=1, le=1000)] = 16.0
-    """Promised memory per real byte. An idle sandbox uses a few MiB of its ceiling; lower it for boxes that fill theirs."""
+    """Promised memory per real byte. Idle boxes use a few MiB of their ceiling; lower it for boxes that fill it."""
     exec_sessions_max: Annotated[int, Field(ge=1)] = 256
     """Commands at one time in one sandbox, ended ones that are still listed included."""
     body_bytes_max: Annotated[Size, Field(ge=1024)] = 16 * MIB

@@ -54,9 +54,7 @@ def test_follow_sees_every_line_across_rotations(tmp_path: Path) -> None:
         for number in range(40):
             log.write(f"line {number:04d}\n".encode())
             await asyncio.sleep(0.002)
-        async with asyncio.timeout(5):
-            while b"line 0039\n" not in seen:
-                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
         task.cancel()
         await log.close()
         assert bytes(seen) == b"".join(b"line %04d\n" % n for n in range(40))

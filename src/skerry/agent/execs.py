@@ -9,7 +9,7 @@ from pathlib import Path
 
 from skerry.agent.transcripts import Transcript
 from skerry.clock import Clock
-from skerry.errors import LimitReached, NotFound
+from skerry.errors import Conflict, LimitReached, NotFound
 from skerry.model.exec import ExecExit, ExecSession, ExecSpec, WindowSize
 from skerry.model.identity import make_id
 from skerry.runtime.contract import ExecPlan, Process, Runtime
@@ -207,7 +207,7 @@ class Execs:
     async def _feed(self, process: Process, data: bytes) -> None:
         try:
             await process.write(data)
-        except (BrokenPipeError, ConnectionError):
+        except (Conflict, ConnectionError):
             return  # the command does not read all of it; that is its business
         await process.close_stdin()
 

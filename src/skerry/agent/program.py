@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -13,6 +15,7 @@ from skerry.settings import Settings
 from skerry.telemetry import Log
 
 WEBSOCKET_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+BACKLOG = 1024
 
 
 def main(settings: Settings) -> None:
@@ -25,11 +28,8 @@ def main(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     agent = AgentApp(settings, Log("agent", settings.log_level))
     await agent.open()
-    settings.agent_socket.unlink(missing_ok=True)
-    os.umask(0o177)  # the socket is root's alone
     config = uvicorn.Config(
         agent.web,
-        uds=str(settings.agent_socket),
         loop="none",
         http="httptools",
         ws="websockets-sansio",
@@ -38,9 +38,22 @@ async def _serve(settings: Settings) -> None:
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=2,
-        backlog=1024,
     )
     try:
-        await uvicorn.Server(config).serve()
+        await uvicorn.Server(config).serve(sockets=[listen(settings.agent_socket)])
     finally:
         await agent.close()
+
+
+def listen(path: Path) -> socket.socket:
+    """A unix socket that is root's alone from its first moment on."""
+    path.unlink(missing_ok=True)  # the program's lock is ours: whoever left it is gone
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        bound.bind(str(path))
+    finally:
+        os.umask(mask)  # children inherit it: images are built by some
+    bound.listen(BACKLOG)
+    bound.setblocking(False)
+    return bound

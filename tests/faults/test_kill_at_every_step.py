@@ -1,0 +1,136 @@
+"""kill -9 of control or agent at every step of every move: start again, and the world converges with nothing lost.
+
+A step is the moment before and after each method of the parts that change something (site/sitecustomize.py). For
+each move the Nth step is tried for N = 1, 2, 3 … until the move has fewer steps than that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+
+import pytest
+
+from skerry import Client, Sandbox
+from skerry.errors import SkerryError
+from skerry.model.checkpoint import CheckpointState
+from skerry.model.sandbox import AT_REST, S
+from tests import machine
+from tests.server import Server
+from tests.system.conftest import connect
+
+IMAGE = "debian:12"
+STEPS_MAX = 120
+CONVERGE_S_MAX = 30.0
+
+
+def create(client: Client, box: Sandbox) -> None:
+    client.sandboxes.create(IMAGE, name="created")
+
+
+def stop(client: Client, box: Sandbox) -> None:
+    box.stop(grace_s=1)
+
+
+def start(client: Client, box: Sandbox) -> None:
+    box.start()
+
+
+def checkpoint(client: Client, box: Sandbox) -> None:
+    box.checkpoint("under fire")
+
+
+def restore(client: Client, box: Sandbox) -> None:
+    box.restore("v1")
+
+
+def fork(client: Client, box: Sandbox) -> None:
+    box.fork(2, name="forked")
+
+
+def delete(client: Client, box: Sandbox) -> None:
+    box.delete()
+
+
+MOVES: list[Callable[[Client, Sandbox], None]] = [create, checkpoint, restore, fork, stop, start, delete]
+
+
+def settled(client: Client) -> bool:
+    boxes = client.sandboxes.list()
+    checkpoints = [c for box in boxes for c in client.sandboxes.connect(box.name).checkpoints()]
+    return all(box.state in AT_REST for box in boxes) and all(c.state is CheckpointState.READY for c in checkpoints)
+
+
+def converge(client: Client, server: Server) -> None:
+    deadline = time.monotonic() + CONVERGE_S_MAX
+    while time.monotonic() < deadline:
+        server.revive()  # again and again: a process that was killed takes a moment to be seen dead
+        with contextlib.suppress(SkerryError):
+            if settled(client):
+                return
+        time.sleep(0.02)
+    states = [(box.name, box.state) for box in client.sandboxes.list()]
+    pytest.fail(f"still unsettled: {states}; log: {server.log.read_text()[-3000:]}")
+
+
+def whole(client: Client, box: Sandbox) -> None:
+    """Whatever happened: the box is there or was deleted, and if it is there it works and has its data."""
+    try:
+        state = client.sandboxes.get(box.id).state
+    except SkerryError:
+        return
+    if state in (S.STOPPED, S.FAILED):
+        box.start()
+    assert box.commands.run("cat /root/data").stdout == "precious", client.sandboxes.get(box.id)
+
+
+def clean_up(client: Client, server: Server) -> None:
+    for box in client.sandboxes.list():
+        client.sandboxes.connect(box.id).delete(force=True)
+    agent = server.pid("agent")
+    deadline = time.monotonic() + 10
+    while True:
+        subvolumes = machine.subvolumes(server.settings, agent)
+        left = (
+            machine.cgroups(server.settings),
+            machine.processes(server.settings),
+            subvolumes["disks"],
+            subvolumes["checkpoints"],
+            subvolumes["incoming"],
+        )
+        if not any(left):
+            break
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.05)
+    assert machine.mounts(server.settings) == []
+
+
+def standing_box(client: Client, move: Callable[[Client, Sandbox], None]) -> Sandbox:
+    box = client.sandboxes.create(IMAGE, name="box")
+    box.files.write("/root/data", b"precious")
+    box.checkpoint("first")
+    if move is start:
+        box.stop(grace_s=0)
+    return box
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("program", ["agent", "control"])
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.__name__)
+def test_killed_at_every_step(server: Server, program: str, move: Callable[[Client, Sandbox], None]) -> None:
+    for step in range(1, STEPS_MAX):
+        with connect(server) as client:
+            box = standing_box(client, move)
+            server.arm(program, step)
+            with contextlib.suppress(SkerryError):
+                server.supervise(functools.partial(move, client, box))
+            reached_the_end = server.disarm(program)
+            converge(client, server)
+            whole(client, box)
+            clean_up(client, server)
+        if reached_the_end:
+            assert step > 3, "the move had no steps: nothing was tested"
+            return
+    pytest.fail(f"more than {STEPS_MAX} steps")
