@@ -1,0 +1,127 @@
+"""Options and arguments that several commands share, so that each word means the same everywhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from skerry.cli.invocation import Invocation
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNIT_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def _set_json(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_object(Invocation).output.json = True  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def _set_quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_object(Invocation).output.quiet = True  # pyright: ignore[reportOptionalMemberAccess]
+
+
+json_option = click.option("--json", is_flag=True, expose_value=False, callback=_set_json, help="Print JSON.")
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="Print ids only."
+)
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+
+
+def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command of ours: its function gets the Invocation first, and it takes --json and --quiet."""
+
+    def wrap(function: Callable[..., Any]) -> click.Command:
+        return click.command(name, **attributes)(json_option(quiet_option(click.pass_obj(function))))
+
+    return wrap
+
+
+def sought(noun: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Remembers what an argument names, for "did you mean"."""
+
+    def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        invocation = ctx.find_object(Invocation)
+        if invocation is not None:
+            values: Any = value if isinstance(value, tuple) else (value,)  # pyright: ignore[reportUnknownVariableType]
+            invocation.sought.extend((noun, str(item)) for item in values if item)
+        return value  # pyright: ignore[reportUnknownVariableType]
+
+    return remember
+
+
+def _complete(noun: str) -> Any:
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        from skerry.cli.suggest import names
+
+        return [name for name in names(Invocation(os.environ), noun) if name.startswith(incomplete)]
+
+    return complete
+
+
+def sandbox_argument(function: F) -> F:
+    return click.argument("sandbox", callback=sought("sandbox"), shell_complete=_complete("sandbox"))(function)
+
+
+def sandboxes_argument(function: F) -> F:
+    return click.argument(
+        "sandboxes", nargs=-1, required=True, callback=sought("sandbox"), shell_complete=_complete("sandbox")
+    )(function)
+
+
+def image_argument(function: F) -> F:
+    return click.argument("image", callback=sought("image"), shell_complete=_complete("image"))(function)
+
+
+class Duration(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]
+    """90, 90s, 10m, 1.5h, 2d -> seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|[smhd]?)", str(value).strip())
+        if not found:
+            self.fail(f"{value!r} is not a time such as 30s, 10m or 1h", param, ctx)
+        return float(found[1]) * _UNIT_S[found[2]]
+
+
+DURATION = Duration()
+
+
+def env_pairs(given: tuple[str, ...], files: tuple[str, ...] = ()) -> dict[str, str]:
+    """-e KEY=VALUE, -e KEY (from our environment, if set there) and --env-file, as docker reads them; -e wins."""
+    lines: list[str] = []
+    for path in files:
+        try:
+            with open(path) as file:
+                lines += [line.strip() for line in file]
+        except OSError as error:
+            raise click.UsageError(f"cannot read {path}: {error.strerror}") from None
+    env: dict[str, str] = {}
+    for item in [*(line for line in lines if line and not line.startswith("#")), *given]:
+        key, equals, value = item.partition("=")
+        if not key:
+            raise click.UsageError(f"{item!r} is not KEY=VALUE")
+        if equals:
+            env[key] = value
+        elif key in os.environ:
+            env[key] = os.environ[key]
+    return env
+
+
+def label_pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """-l KEY=VALUE; a key alone has the empty value."""
+    labels: dict[str, str] = {}
+    for item in given:
+        key, _, value = item.partition("=")
+        if not key:
+            raise click.UsageError(f"{item!r} is not KEY=VALUE")
+        labels[key] = value
+    return labels

@@ -1,0 +1,277 @@
+"""`skerry sandbox …`: make, see, start, stop, change and delete sandboxes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from skerry.cli.invocation import Invocation
+from skerry.cli.lazy import LazyGroup
+from skerry.cli.options import (
+    DURATION,
+    command,
+    image_argument,
+    label_pairs,
+    sandbox_argument,
+    sandboxes_argument,
+    yes_option,
+)
+from skerry.cli.output import Columns, age, human_size, local_time, pairs, part, parts
+from skerry.cli.spec_options import spec_from, spec_options
+from skerry.cli.table import Entry
+from skerry.cli.tail_command import TailCommand, tail_argument
+from skerry.client import flows
+from skerry.client.call import Call
+from skerry.client.calls import sandboxes as calls
+from skerry.errors import SkerryError
+
+WATCH_EVERY_S = 2.0
+_IN = "Commands"
+
+ENTRIES = {
+    "create": Entry("skerry.cli.sandbox:create", "Make a sandbox and keep it.", _IN),
+    "list": Entry("skerry.cli.sandbox:list_sandboxes", "List sandboxes.", _IN),
+    "inspect": Entry("skerry.cli.sandbox:inspect", "All that is known of a sandbox.", _IN),
+    "start": Entry("skerry.cli.sandbox:start", "Start a stopped sandbox.", _IN),
+    "stop": Entry("skerry.cli.sandbox:stop", "Stop a sandbox; its disk stays.", _IN),
+    "delete": Entry("skerry.cli.sandbox:delete", "Delete sandboxes.", _IN),
+    "update": Entry("skerry.cli.sandbox:update", "Change name, labels or protection.", _IN),
+    "logs": Entry("skerry.cli.watching:logs", "What its main process printed.", _IN),
+    "stats": Entry("skerry.cli.watching:stats", "What it uses.", _IN),
+    "events": Entry("skerry.cli.event:events", "What happened to it.", _IN),
+    "restore": Entry("skerry.cli.moves:restore", "Put it back to a checkpoint.", _IN),
+    "fork": Entry("skerry.cli.moves:fork", "Make sandboxes that begin as a copy of it.", _IN),
+    "commit": Entry("skerry.cli.moves:commit", "Make an image of its disk.", _IN),
+    "exec": Entry("skerry.cli.execute:execute", "Run a command in it."),
+    "shell": Entry("skerry.cli.execute:shell", "Open a shell in it."),
+    "run": Entry("skerry.cli.run:run", "Make one, run a command in it, delete it."),
+    "rm": Entry("skerry.cli.sandbox:delete", "Delete sandboxes."),
+    "ls": Entry("skerry.cli.sandbox:list_sandboxes", "List sandboxes."),
+}
+
+
+@click.command("sandbox", cls=LazyGroup, entries=ENTRIES)
+def sandbox() -> None:
+    """All about sandboxes."""
+
+
+@command("create", cls=TailCommand)
+@spec_options
+@click.option("--wait/--no-wait", default=True, help="Return when it runs [wait].")
+@click.option("--timeout", type=DURATION, default=flows.TIMEOUT_S, metavar="TIME", help="How long to wait [10m].")
+@image_argument
+@tail_argument(required=False)
+def create(
+    invocation: Invocation, image: str, command: tuple[str, ...], wait: bool, timeout: float, **options: Any
+) -> None:
+    """Make a sandbox from IMAGE and keep it. COMMAND is its main process; without one it idles, for exec.
+
+    \b
+      skerry create debian:12 --name web --memory 512MiB
+      skerry create team/app:1 --name app --env-file .env -- /srv/app --port 80
+    """
+    body = spec_from(image, options)
+    if command:
+        body["command"] = list(command)
+    if wait:
+        made = invocation.run(
+            flows.settle(lambda wait_s: calls.create(body, wait_s), lambda had: calls.get(had["id"]), timeout_s=timeout)
+        )
+    else:
+        made = invocation.ask(calls.create(body))
+    invocation.output.one(made, f"{made['name']} ({made['id']}) is {made['state']}")
+
+
+def _columns(items: list[Any]) -> Columns:
+    columns: Columns = {
+        "NAME": lambda item: item["name"],
+        "ID": lambda item: item["id"],
+        "IMAGE": lambda item: item["spec"]["image"],
+        "STATE": lambda item: item["state"],
+        "CPU": lambda item: f"{item['spec'].get('cpu', 1):g}",
+        "MEMORY": lambda item: human_size(item["spec"].get("memory")),
+        "ADDRESS": lambda item: item.get("address") or "-",
+        "AGE": lambda item: age(item.get("created_at")),
+    }
+    if any(item.get("parent") for item in items):
+        named = {item["id"]: item["name"] for item in items}
+        columns["FORKED FROM"] = lambda item: named.get(item.get("parent"), item.get("parent") or "-")
+    if any(item["spec"].get("labels") for item in items):
+        columns["LABELS"] = lambda item: pairs(part(item["spec"], "labels"))
+    return columns
+
+
+@command("list")
+@click.option("--state", help="Only those in this state, such as running.")
+@click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Only those with this label. Repeat.")
+@click.option("--name", metavar="PREFIX", help="Only those whose name begins so.")
+@click.option("--image", metavar="NAME", help="Only those of this image.")
+@click.option("--parent", metavar="BOX", help="Only forks of this sandbox.")
+@click.option("--watch", is_flag=True, help="Go on, showing changes.")
+@click.option("--all", "-a", is_flag=True, hidden=True)
+def list_sandboxes(invocation: Invocation, label: tuple[str, ...], watch: bool, all: bool, **filters: Any) -> None:
+    """List sandboxes, those that are stopped too."""
+    labels = label_pairs(label)
+
+    def page(token: str | None) -> Call[Any]:
+        return calls.list_page(labels=labels, limit=flows.PAGE_ITEMS, page_token=token, **filters)
+
+    output = invocation.output
+    shown: Any = None
+    while True:
+        items = invocation.run(flows.gather(page))
+        if items != shown or (watch and output.is_terminal):
+            if watch and output.is_terminal:
+                output.stream.write("\x1b[H\x1b[2J")
+            if watch and output.json:
+                output.emit_line(items)
+            else:
+                output.many(items, _columns(items))
+            output.stream.flush()
+        shown = items
+        if not watch:
+            return
+        time.sleep(WATCH_EVERY_S)
+
+
+@command("inspect")
+@sandbox_argument
+def inspect(invocation: Invocation, sandbox: str) -> None:
+    """All that is known of a sandbox."""
+    body = invocation.ask(calls.get(sandbox))
+    if invocation.output.json:
+        invocation.output.emit(body)
+        return
+    spec = body["spec"]
+    end = part(body, "exit")
+    network = part(spec, "network")
+    policy = part(spec, "checkpoints")
+    invocation.output.facts(
+        {
+            "name": body["name"],
+            "id": body["id"],
+            "state": body["state"],
+            "reason": body.get("reason"),
+            "exit": " ".join(str(part) for part in (end.get("reason"), end.get("code")) if part is not None),
+            "image": spec["image"],
+            "image digest": body.get("image_digest"),
+            "command": " ".join(parts(spec, "command")),
+            "address": body.get("address"),
+            "network": "off" if network.get("enabled") is False else ", ".join(parts(network, "allow")) or "on",
+            "cpu": spec.get("cpu"),
+            "memory": human_size(spec.get("memory")),
+            "disk": human_size(spec.get("disk")),
+            "pids": spec.get("pids"),
+            "user": spec.get("user"),
+            "workdir": spec.get("workdir"),
+            "env": pairs(part(spec, "env")),
+            "labels": pairs(part(spec, "labels")),
+            "mounts": ", ".join(
+                f"{mount['source']}:{mount['target']}{':ro' if mount.get('readonly') else ''}"
+                for mount in parts(spec, "mounts")
+            ),
+            "protected": "yes" if spec.get("protected") else None,
+            "self-checkpoint": "yes" if spec.get("self_checkpoint") else None,
+            "checkpoints": f"every {policy['every_s']} s, keep {policy.get('keep')}" if policy.get("every_s") else None,
+            "forked from": body.get("parent"),
+            "began as": body.get("source_checkpoint"),
+            "node": body.get("node"),
+            "restarts": body.get("restarts") or None,
+            "operation": body.get("operation"),
+            "created": local_time(body.get("created_at")),
+            "started": local_time(body.get("started_at")),
+        }
+    )
+
+
+def _each(invocation: Invocation, names: tuple[str, ...], act: Callable[[str], Any], done: str) -> None:
+    """The same for several sandboxes: one that fails does not keep the rest from their turn."""
+    failure: SkerryError | None = None
+    bodies: list[Any] = []
+    for name in names:
+        try:
+            body = act(name) or {"id": name}
+        except SkerryError as error:
+            if len(names) == 1:
+                raise
+            invocation.output.note(f"error: {name}: {error.say}")
+            failure = failure or error
+            continue
+        bodies.append(body)
+        if not invocation.output.json:
+            invocation.output.line(str(body["id"]) if invocation.output.quiet else f"{body.get('name', name)} {done}")
+    if invocation.output.json:
+        invocation.output.emit(bodies[0] if len(names) == 1 else bodies)
+    if failure is not None:
+        raise type(failure)(
+            f"{len(names) - len(bodies)} of {len(names)} were not {done}: the first because {failure.say}"
+        )
+
+
+@command("start")
+@sandboxes_argument
+def start(invocation: Invocation, sandboxes: tuple[str, ...]) -> None:
+    """Start stopped sandboxes; their disks are as they were left."""
+
+    def act(name: str) -> Any:
+        return invocation.run(flows.settle(lambda wait_s: calls.start(name, wait_s), lambda had: calls.get(had["id"])))
+
+    _each(invocation, sandboxes, act, "started")
+
+
+@command("stop")
+@click.option("--grace", "--time", "-t", "grace", type=DURATION, metavar="TIME", help="Between TERM and KILL [10s].")
+@sandboxes_argument
+def stop(invocation: Invocation, sandboxes: tuple[str, ...], grace: float | None) -> None:
+    """Stop sandboxes: their processes end, their disks stay."""
+
+    def act(name: str) -> Any:
+        return invocation.run(
+            flows.settle(lambda wait_s: calls.stop(name, grace, wait_s), lambda had: calls.get(had["id"]))
+        )
+
+    _each(invocation, sandboxes, act, "stopped")
+
+
+@command("delete")
+@click.option("--force", "-f", is_flag=True, help="Do not ask, and delete protected ones too.")
+@yes_option
+@sandboxes_argument
+def delete(invocation: Invocation, sandboxes: tuple[str, ...], force: bool, yes: bool) -> None:
+    """Delete sandboxes with their disks and checkpoints, in whatever state they are."""
+    what = sandboxes[0] if len(sandboxes) == 1 else f"{len(sandboxes)} sandboxes"
+    invocation.confirm(f"Delete {what} with all checkpoints?", yes or force)
+
+    def act(name: str) -> Any:
+        return invocation.run(flows.settle(lambda wait_s: calls.delete(name, force, wait_s)))
+
+    _each(invocation, sandboxes, act, "deleted")
+
+
+@command("update")
+@click.option("--name", metavar="NEW", help="New name.")
+@click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Add or change a label. Repeat.")
+@click.option("--remove-label", multiple=True, metavar="KEY", help="Take a label away. Repeat.")
+@click.option("--protect/--no-protect", default=None, help="Refuse to delete it, or not.")
+@sandbox_argument
+def update(
+    invocation: Invocation,
+    sandbox: str,
+    name: str | None,
+    label: tuple[str, ...],
+    remove_label: tuple[str, ...],
+    protect: bool | None,
+) -> None:
+    """Change what may change without a restart."""
+    change: dict[str, Any] = {"name": name, "protected": protect}
+    if label or remove_label:
+        labels = {**invocation.ask(calls.get(sandbox))["spec"].get("labels", {}), **label_pairs(label)}
+        change["labels"] = {key: value for key, value in labels.items() if key not in remove_label}
+    change = {key: value for key, value in change.items() if value is not None}
+    if not change:
+        raise click.UsageError("nothing to change: give --name, --label, --remove-label or --protect")
+    body = invocation.ask(calls.update(sandbox, change))
+    invocation.output.one(body, f"{body['name']} updated")

@@ -1,0 +1,193 @@
+"""`skerry serve`: read the settings, look at the host, then become the supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from skerry.settings import Settings
+
+PROGRAMS = ("agent", "control")
+CANNOT_START = 2
+PORT_MAX = 65_535
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+UNIT = """\
+[Unit]
+Description=Skerry: sandboxes for AI work
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+ExecStart={command} serve --data-dir {data_dir}
+Restart=always
+RestartSec=1
+# Sandboxes outlive the programs: systemd must end only the supervisor, which ends its programs.
+KillMode=process
+Delegate=yes
+TimeoutStopSec=45
+LimitNOFILE=1048576
+TasksMax=infinity
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@click.command(short_help="Start Skerry on this machine.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Database, keys and disks [/var/lib/skerry].")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Sockets and pipes [/run/skerry-…].")
+@click.option("--listen", metavar="HOST:PORT", help="Address of the API [127.0.0.1:7070].")
+@click.option(
+    "--share", type=click.Path(path_type=Path), multiple=True, help="Host folder sandboxes may mount; repeat."
+)
+@click.option("--database-url", metavar="URL", help="postgresql+psycopg://… [SQLite in data-dir].")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
+@click.option(
+    "--pool-path", type=click.Path(path_type=Path), help="A btrfs folder for disks [a loop file in data-dir]."
+)
+@click.option("--pool-size", metavar="SIZE", help="Of the loop file, such as 40GiB [a quarter of the free space].")
+@click.option("--network-subnet", metavar="CIDR", help="Addresses of sandboxes [10.201.0.0/16].")
+@click.option("--mirror", metavar="URL", help="Debian mirror for image recipes [this host's].")
+@click.option("--programs", default=",".join(PROGRAMS), show_default=True, help="Which programs to start here.")
+@click.option("--print-unit", is_flag=True, help="Print a systemd unit and exit.")
+def serve(programs: str, print_unit: bool, **options: Any) -> None:
+    """Start the control plane and the agent under one supervisor, and keep them running.
+
+    Ctrl-C or SIGTERM stops them in order; sandboxes go on, and the next start adopts them. Every option is also an
+    environment variable (SKERRY_LISTEN, …) and a line in DATA_DIR/skerry.toml; the option wins.
+
+    Exit codes: 0 stopped as asked, 2 cannot start here (the message says what mends it), 130 told twice to stop.
+    """
+    settings = _settings(options)
+    if print_unit:
+        click.echo(UNIT.format(command=_command(), data_dir=settings.data_dir), nl=False)
+        return
+    names = _program_names(programs)
+    _check_host(settings)
+    _check_alone(settings)
+    _check_address(settings, names)
+    _make_folders(settings)
+    _become_supervisor(settings, names)
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    from pydantic import ValidationError
+
+    from skerry.settings import Settings
+
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    for name in ("data_dir", "run_dir", "pool_path"):
+        if name in given:
+            given[name] = given[name].absolute()
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        _refuse(f"setting {field}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}")
+
+
+def _program_names(programs: str) -> list[str]:
+    names = [name.strip() for name in programs.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PROGRAMS]
+    if unknown or not names:
+        _refuse(f"--programs: expected some of {', '.join(PROGRAMS)}, got {programs!r}")
+    return names
+
+
+def _check_host(settings: Settings) -> None:
+    from skerry.cli.checks.catalog import misses
+    from skerry.cli.checks.host import ThisHost
+    from skerry.cli.doctor import lines
+
+    found = misses(ThisHost(), str(settings.data_dir))
+    if found:
+        for text in lines(found):
+            click.echo(text, err=True)
+        _refuse("this host cannot run sandboxes yet; `skerry doctor` tells all of it")
+
+
+def _check_address(settings: Settings, names: list[str]) -> None:
+    """Said here in one sentence, since a program that fails at its first breath can only say it in a log."""
+    if "control" not in names:
+        return
+    host, _, port = settings.listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > PORT_MAX:
+        _refuse(f"--listen: expected HOST:PORT, got {settings.listen!r}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        _refuse(f"cannot listen on {settings.listen}: {error.strerror}; try another --listen")
+
+
+def _check_alone(settings: Settings) -> None:
+    """The supervisor takes the lock for good; asked here too, before its own address looks like somebody else's."""
+    import fcntl
+
+    try:
+        with open(settings.data_dir / "serve.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = (settings.data_dir / "serve.lock").read_text()
+        _refuse(f"already running with {settings.data_dir} (pid {holder})")
+    except OSError:
+        return
+
+
+def _make_folders(settings: Settings) -> None:
+    for folder in (settings.data_dir, settings.run_path):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+
+
+def _become_supervisor(settings: Settings, names: list[str]) -> NoReturn:
+    """Replace this process by one that has imported next to nothing; what is inherited over exec is set before."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    told = {
+        "lock_path": str(settings.data_dir / "serve.lock"),
+        "run_path": str(settings.run_path),
+        "programs": names,
+        "log_level": settings.log_level,
+        "banner": _banner(settings, names) if sys.stdout.isatty() else None,
+    }
+    environment = dict(os.environ)
+    environment["SKERRY_SETTINGS_JSON"] = settings.model_dump_json()
+    environment["SKERRY_SUPERVISOR_JSON"] = json.dumps(told)
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "skerry.serve.program"], environment)
+
+
+def _banner(settings: Settings, names: list[str]) -> str:
+    told = [click.style("Skerry serves.", bold=True), f"  data      {settings.data_dir}"]
+    if "control" in names:
+        told += [
+            f"  address   http://{settings.listen}",
+            f"  key       {settings.admin_key_path}",
+            "Next, in another terminal:",
+            "  skerry image build debian:12 --recipe debian:12",
+            "  skerry run debian:12 -- echo hello",
+        ]
+    return "\n".join([*told, "Ctrl-C stops the programs; sandboxes go on."])
+
+
+def _command() -> str:
+    return str(Path(sys.argv[0]).resolve())
+
+
+def _refuse(say: str) -> NoReturn:
+    click.echo(f"skerry serve: {say}", err=True)
+    raise SystemExit(CANNOT_START)

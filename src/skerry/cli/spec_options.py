@@ -1,0 +1,87 @@
+"""A sandbox's spec as flags, in docker's words where it has one; `create` and `run` share them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from skerry.cli.options import DURATION, env_pairs, label_pairs
+from skerry.client.calls.sandboxes import mount_from_text
+from skerry.errors import Invalid
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--name", metavar="NAME", help="Name of the sandbox [we choose one]."),
+    click.option("--cpu", "--cpus", "cpu", type=float, metavar="CORES", help="Ceiling on processor cores [1]."),
+    click.option("--memory", "-m", metavar="SIZE", help="Ceiling on memory, such as 512MiB [1GiB]."),
+    click.option("--disk", metavar="SIZE", help="What it may write on top of its image [10GiB]."),
+    click.option("--pids", "--pids-limit", "pids", type=int, metavar="N", help="Ceiling on processes [1024]."),
+    click.option("--env", "-e", multiple=True, metavar="KEY=VALUE", help="Environment; KEY alone takes yours. Repeat."),
+    click.option("--env-file", multiple=True, metavar="FILE", help="Lines of KEY=VALUE."),
+    click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Label to find it by. Repeat."),
+    click.option(
+        "--mount", "--volume", "-v", "mount", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Folder of the host."
+    ),
+    click.option("--network/--no-network", "network", default=None, help="Internet access [on]."),
+    click.option("--allow", multiple=True, metavar="CIDR", help="Private range it may reach besides the internet."),
+    click.option("--user", "-u", metavar="USER[:GROUP]", help="User it runs as [the image's, else root]."),
+    click.option("--workdir", "-w", metavar="PATH", help="Working folder [the image's, else /]."),
+    click.option("--protect", is_flag=True, help="Refuse to delete it until this is taken back."),
+    click.option("--self-checkpoint", is_flag=True, help="It may checkpoint itself through /.skerry/api.sock."),
+    click.option("--checkpoint-every", type=DURATION, metavar="TIME", help="Checkpoint it by itself, such as 10m."),
+    click.option("--checkpoint-keep", type=int, metavar="N", help="How many of those stay [10]."),
+    click.option("--checkpoint-max-age", type=DURATION, metavar="TIME", help="How long those stay."),
+)
+
+
+def spec_options(function: F) -> F:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def spec_from(image: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of a SandboxSpec; takes what it knows out of `options`. Values are the server's to judge."""
+    body: dict[str, Any] = {"image": image}
+    for name in ("name", "cpu", "memory", "disk", "pids", "user", "workdir"):
+        value = options.pop(name)
+        if value is not None:
+            body[name] = value
+    if options.pop("protect"):
+        body["protected"] = True
+    if options.pop("self_checkpoint"):
+        body["self_checkpoint"] = True
+    found: dict[str, Any] = {
+        "env": env_pairs(options.pop("env"), options.pop("env_file")),
+        "labels": label_pairs(options.pop("label")),
+        "mounts": [_mount(text) for text in options.pop("mount")],
+        "network": _network(options.pop("network"), options.pop("allow")),
+        "checkpoints": _policy(options),
+    }
+    return body | {name: value for name, value in found.items() if value}
+
+
+def _mount(text: str) -> dict[str, Any]:
+    try:
+        mount = mount_from_text(text)
+    except Invalid as error:
+        raise click.UsageError(error.say) from None
+    return mount | {"source": os.path.abspath(os.path.expanduser(mount["source"]))}
+
+
+def _network(enabled: bool | None, allow: tuple[str, ...]) -> dict[str, Any]:
+    network: dict[str, Any] = {} if enabled is None else {"enabled": enabled}
+    return network | ({"allow": list(allow)} if allow else {})
+
+
+def _policy(options: dict[str, Any]) -> dict[str, Any]:
+    given = {
+        "every_s": options.pop("checkpoint_every"),
+        "keep": options.pop("checkpoint_keep"),
+        "max_age_s": options.pop("checkpoint_max_age"),
+    }
+    return {name: int(value) for name, value in given.items() if value is not None}

@@ -1,0 +1,52 @@
+"""`skerry logs` and `stats`: what a sandbox says and uses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from skerry.cli.invocation import Invocation
+from skerry.cli.options import command, sandbox_argument, sandboxes_argument
+from skerry.cli.output import Columns, human_size
+from skerry.client.calls import sandboxes as calls
+
+
+@command("logs")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is printed from now on.")
+@click.option("--tail", "-n", type=int, metavar="N", help="Only the last N lines.")
+@sandbox_argument
+def logs(invocation: Invocation, sandbox: str, follow: bool, tail: int | None) -> None:
+    """What the main process of SANDBOX printed."""
+    with invocation.transport.stream(calls.logs(sandbox, follow=follow, tail=tail)) as stream:
+        if invocation.output.json:
+            invocation.output.emit({"text": b"".join(stream).decode(errors="replace")})
+            return
+        for chunk in stream:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+
+
+@command("stats")
+@sandboxes_argument
+def stats(invocation: Invocation, sandboxes: tuple[str, ...]) -> None:
+    """What sandboxes use at this moment."""
+    items = [{"sandbox": name, **invocation.ask(calls.stats(name))} for name in sandboxes]
+
+    def of(used: str, limit: str) -> Callable[[Any], object]:
+        return lambda item: f"{human_size(item[used])} / {human_size(item[limit])}"
+
+    columns: Columns = {
+        "SANDBOX": lambda item: item["sandbox"],
+        "CPU TIME": lambda item: f"{item['cpu_s']:.1f}s",
+        "MEMORY": of("memory_bytes", "memory_limit_bytes"),
+        "PEAK": lambda item: human_size(item["memory_peak_bytes"]),
+        "OOM KILLS": lambda item: item["oom_kills"],
+        "PIDS": lambda item: f"{item['pids']} / {item['pids_limit']}",
+        "DISK": of("disk_bytes", "disk_limit_bytes"),
+        "RECEIVED": lambda item: human_size(item["network_received_bytes"]),
+        "SENT": lambda item: human_size(item["network_sent_bytes"]),
+    }
+    invocation.output.many(items, columns, name="sandbox")

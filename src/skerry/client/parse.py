@@ -1,0 +1,130 @@
+"""JSON answers to model objects. Models are imported when first needed: the CLI prints most answers as they came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from skerry.model.checkpoint import Checkpoint, Diff
+    from skerry.model.event import Event
+    from skerry.model.exec import ExecResult, ExecSession
+    from skerry.model.file import FileEvent, FileInfo, FileList
+    from skerry.model.image import Image
+    from skerry.model.key import Key, NewKey
+    from skerry.model.node import Node
+    from skerry.model.operation import Operation
+    from skerry.model.sandbox import Sandbox
+    from skerry.model.stats import Stats
+
+
+def _read(kind: type[BaseModel], body: Any) -> Any:
+    # A newer server may answer with fields this client does not know; requests stay strict.
+    return kind.model_validate(body, extra="ignore")
+
+
+def anything(body: Any) -> Any:
+    return body
+
+
+def nothing(body: Any) -> None:
+    del body
+
+
+def sandbox(body: Any) -> Sandbox:
+    from skerry.model.sandbox import Sandbox
+
+    return _read(Sandbox, body)
+
+
+def checkpoint(body: Any) -> Checkpoint:
+    from skerry.model.checkpoint import Checkpoint
+
+    return _read(Checkpoint, body)
+
+
+def diff(body: Any) -> Diff:
+    from skerry.model.checkpoint import Diff
+
+    return _read(Diff, body)
+
+
+def image(body: Any) -> Image:
+    from skerry.model.image import Image
+
+    return _read(Image, body)
+
+
+def images(body: Any) -> list[Image]:
+    return [image(item) for item in body["items"]]
+
+
+def exec_result(body: Any) -> ExecResult:
+    from skerry.model.exec import ExecResult
+
+    return _read(ExecResult, body)
+
+
+def exec_session(body: Any) -> ExecSession:
+    from skerry.model.exec import ExecSession
+
+    return _read(ExecSession, body)
+
+
+def exec_sessions(body: Any) -> list[ExecSession]:
+    return [exec_session(item) for item in body["items"]]
+
+
+def file_info(body: Any) -> FileInfo:
+    from skerry.model.file import FileInfo
+
+    return _read(FileInfo, body)
+
+
+def file_list(body: Any) -> FileList:
+    from skerry.model.file import FileList
+
+    return _read(FileList, body)
+
+
+def file_event(body: Any) -> FileEvent:
+    from skerry.model.file import FileEvent
+
+    return _read(FileEvent, body)
+
+
+def stats(body: Any) -> Stats:
+    from skerry.model.stats import Stats
+
+    return _read(Stats, body)
+
+
+def operation(body: Any) -> Operation:
+    from skerry.model.operation import Operation
+
+    return _read(Operation, body)
+
+
+def event(body: Any) -> Event:
+    from skerry.model.event import Event
+
+    return _read(Event, body)
+
+
+def key(body: Any) -> Key:
+    from skerry.model.key import Key
+
+    return _read(Key, body)
+
+
+def new_key(body: Any) -> NewKey:
+    from skerry.model.key import NewKey
+
+    return _read(NewKey, body)
+
+
+def node(body: Any) -> Node:
+    from skerry.model.node import Node
+
+    return _read(Node, body)

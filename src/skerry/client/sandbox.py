@@ -1,0 +1,243 @@
+"""`Sandbox`: one sandbox, to be driven by a program. Blocking.
+
+with Sandbox.create("debian:12") as sandbox:
+    sandbox.commands.run("apt-get install -y jq", check=True)
+    safe = sandbox.checkpoint("jq is in")
+    sandbox.commands.run("rm -rf /usr")
+    sandbox.restore(safe)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Unpack
+
+from skerry.client import flows, parse
+from skerry.client.call import Call
+from skerry.client.calls import checkpoints as checkpoint_calls
+from skerry.client.calls import cloud
+from skerry.client.calls import sandboxes as calls
+from skerry.client.calls.sandboxes import SpecOptions
+from skerry.client.commands import Commands
+from skerry.client.files import CheckpointFiles, Files
+from skerry.client.flows import TIMEOUT_S
+from skerry.errors import NotFound
+
+if TYPE_CHECKING:
+    from skerry.client.client import Client
+    from skerry.model.checkpoint import Checkpoint, Diff
+    from skerry.model.event import Event
+    from skerry.model.image import Image
+    from skerry.model.sandbox import S
+    from skerry.model.sandbox import Sandbox as Record
+    from skerry.model.stats import Stats
+
+
+class Sandbox:
+    """Made by `create`, `connect`, `list` and `fork`. Leaving its `with` block deletes the sandbox."""
+
+    def __init__(self, client: Client, record: Record, *, owns_client: bool = False) -> None:
+        self.client = client
+        self.id = record.id
+        self.commands = Commands(client.transport, record.id)
+        self.files = Files(client.transport, calls.path(record.id))
+        self._record = record
+        self._owns_client = owns_client
+
+    @classmethod
+    def create(
+        cls,
+        image: str,
+        *,
+        client: Client | None = None,
+        wait: bool = True,
+        timeout_s: float = TIMEOUT_S,
+        **options: Unpack[SpecOptions],
+    ) -> Sandbox:
+        """Make one and wait until it runs. Without `client`, talk to where the environment or context says."""
+        return _own(client).sandboxes.create(image, wait=wait, timeout_s=timeout_s, **options)._owning(client is None)
+
+    @classmethod
+    def connect(cls, ref: str, *, client: Client | None = None) -> Sandbox:
+        """The sandbox with this name, id or unique beginning of an id."""
+        return _own(client).sandboxes.connect(ref)._owning(client is None)
+
+    @classmethod
+    def list(
+        cls,
+        *,
+        client: Client | None = None,
+        state: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        name: str | None = None,
+        image: str | None = None,
+        parent: str | None = None,
+    ) -> list[Sandbox]:
+        """Those that match all of what is given; `name` is a prefix."""
+        own = _own(client)
+        return own.sandboxes.list(state=state, labels=labels, name=name, image=image, parent=parent)
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def state(self) -> S:
+        """As it is now; asks the server."""
+        return self.info().state
+
+    def info(self) -> Record:
+        """The whole record, as it is now."""
+        return self._keep(self._send(calls.get(self.id)))
+
+    def start(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._settle(lambda wait_s: calls.start(self.id, wait_s), timeout_s)
+
+    def stop(self, *, grace_s: float | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        """End its processes; the disk stays. `grace_s` is given to the main process to end by itself."""
+        self._settle(lambda wait_s: calls.stop(self.id, grace_s, wait_s), timeout_s)
+
+    def delete(self, *, force: bool = False, timeout_s: float = TIMEOUT_S) -> None:
+        """It is gone for good, with its checkpoints. `force`: also when protected."""
+        self._run(flows.settle(lambda wait_s: calls.delete(self.id, force, wait_s), timeout_s=timeout_s))
+        if self._owns_client:
+            self.client.close()
+
+    def update(
+        self, *, name: str | None = None, labels: Mapping[str, str] | None = None, protected: bool | None = None
+    ) -> Record:
+        """Change what may change without a restart; `labels` replaces all labels."""
+        given = {"name": name, "labels": None if labels is None else dict(labels), "protected": protected}
+        return self._keep(self._send(calls.update(self.id, {k: v for k, v in given.items() if v is not None})))
+
+    def checkpoint(self, comment: str = "", *, timeout_s: float = TIMEOUT_S) -> Checkpoint:
+        """Keep the disk as it is now; takes milliseconds whatever its size. Memory is not part of it."""
+        body = self._run(
+            flows.settle(
+                lambda wait_s: checkpoint_calls.create(self.id, comment, wait_s),
+                lambda body: checkpoint_calls.get(self.id, body["id"]),
+                timeout_s=timeout_s,
+            )
+        )
+        return parse.checkpoint(body)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        items = self._run(flows.gather(lambda token: checkpoint_calls.list_page(self.id, page_token=token)))
+        return [parse.checkpoint(item) for item in items]
+
+    def checkpoint_files(self, checkpoint: Checkpoint | str | int) -> CheckpointFiles:
+        """Look into a checkpoint without restoring it."""
+        return CheckpointFiles(self.client.transport, checkpoint_calls.path(self.id, checkpoint_ref(checkpoint)))
+
+    def delete_checkpoint(self, checkpoint: Checkpoint | str | int, *, timeout_s: float = TIMEOUT_S) -> None:
+        ref = checkpoint_ref(checkpoint)
+        self._run(flows.settle(lambda wait_s: checkpoint_calls.delete(self.id, ref, wait_s), timeout_s=timeout_s))
+
+    def restore(self, checkpoint: Checkpoint | str | int, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Go back: same id, name and address, the disk of then, processes started anew."""
+        ref = checkpoint_ref(checkpoint)
+        self._settle(lambda wait_s: calls.restore(self.id, ref, wait_s), timeout_s)
+
+    def fork(
+        self,
+        count: int = 1,
+        *,
+        checkpoint: Checkpoint | str | int | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> list[Sandbox]:
+        """New sandboxes that begin with this one's disk, or with that of one of its checkpoints."""
+        ref = None if checkpoint is None else checkpoint_ref(checkpoint)
+        body = self._run(
+            flows.settle_all(
+                lambda wait_s: calls.fork(self.id, count, checkpoint=ref, name=name, labels=labels, wait_s=wait_s),
+                calls.get,
+                timeout_s=timeout_s,
+            )
+        )
+        return [Sandbox(self.client, parse.sandbox(item)) for item in body]
+
+    def diff(self, a: Checkpoint | str | int, b: Checkpoint | str | int | None = None) -> Diff:
+        """Paths that changed from checkpoint `a` to checkpoint `b`, or to the disk as it is now."""
+        to = None if b is None else checkpoint_ref(b)
+        return self._send(checkpoint_calls.diff(self.id, checkpoint_ref(a), to))
+
+    def commit(self, image: str, *, timeout_s: float = TIMEOUT_S) -> Image:
+        """Make an image of the disk as it is now."""
+        from skerry.client.calls import images
+
+        make = flows.settle(
+            lambda wait_s: calls.commit(self.id, image, wait_s),
+            lambda body: images.get(body["id"]),
+            timeout_s=timeout_s,
+        )
+        return parse.image(self._run(make))
+
+    def logs(self, tail: int | None = None) -> str:
+        """What its main process printed."""
+        with self.client.transport.stream(calls.logs(self.id, tail=tail)) as stream:
+            return b"".join(stream).decode(errors="replace")
+
+    def follow_logs(self, tail: int | None = None) -> Iterator[str]:
+        """The same, and on as it is printed."""
+        import codecs
+
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with self.client.transport.stream(calls.logs(self.id, follow=True, tail=tail)) as stream:
+            for chunk in stream:
+                yield decoder.decode(chunk)
+
+    def stats(self) -> Stats:
+        return self._send(calls.stats(self.id))
+
+    def events(self) -> list[Event]:
+        """Its history, oldest first."""
+        items = self._run(flows.gather(lambda token: cloud.events(target=self.id, page_token=token)))
+        return [parse.event(item) for item in items]
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.delete()
+        except NotFound:
+            pass
+
+    def __repr__(self) -> str:
+        return f"<Sandbox {self.name} {self.id}>"
+
+    def _owning(self, owns_client: bool) -> Sandbox:
+        self._owns_client = owns_client
+        return self
+
+    def _send(self, call: Any) -> Any:
+        return self.client.transport.send(call)
+
+    def _run(self, flow: flows.Flow[Any]) -> Any:
+        return self.client.transport.run(flow)
+
+    def _settle(self, make: Callable[[float], Call[Any]], timeout_s: float) -> None:
+        body = self._run(flows.settle(make, lambda body: calls.get(self.id), timeout_s=timeout_s))
+        self._keep(parse.sandbox(body))
+
+    def _keep(self, record: Record) -> Record:
+        self._record = record
+        return record
+
+
+def checkpoint_ref(checkpoint: Checkpoint | str | int) -> str:
+    """A checkpoint, its id, its number (3) or its name (v3) -> what the API takes."""
+    if isinstance(checkpoint, int):
+        return f"v{checkpoint}"
+    return checkpoint if isinstance(checkpoint, str) else checkpoint.id
+
+
+def _own(client: Client | None) -> Client:
+    from skerry.client.client import Client
+
+    return client or Client()

@@ -1,0 +1,229 @@
+"""Calls over HTTP, blocking. On http.client for the CLI, each start of which aiohttp would delay by 300 ms."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from skerry import __version__
+from skerry.client import translate
+from skerry.client.call import Call, Reply
+from skerry.client.flows import Flow
+from skerry.client.target import Target
+from skerry.errors import Invalid, SkerryError
+
+if TYPE_CHECKING:
+    from skerry.client.exec_socket import ExecSocket
+
+T = TypeVar("T")
+
+USER_AGENT = f"skerry/{__version__}"
+CONNECT_S = 5.0
+IDLE_CONNECTIONS_MAX = 8
+IDLE_S = 3.0
+"""Servers close idle connections (uvicorn after 5 s); an older one is not trusted with a request."""
+RETRY_PAUSES_S = (0.05, 0.25)
+"""Before each further attempt of a GET whose connection was refused or reset."""
+CHUNK_BYTES = 256 * 1024
+
+_BROKEN = (OSError, HTTPException, ValueError)
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=CONNECT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(CONNECT_S)
+        self.sock.connect(self._path)
+
+
+class Transport:
+    """Safe to use from several threads: each request has a connection of its own while it lasts."""
+
+    def __init__(self, target: Target, *, pause: Callable[[float], None] = time.sleep) -> None:
+        self.target = target
+        self._pause = pause
+        self._idle: list[tuple[float, HTTPConnection]] = []
+        self._lock = threading.Lock()
+        self._headers = {"User-Agent": USER_AGENT, **target.headers}
+
+    def send(self, call: Call[T]) -> T:
+        return call.parse(self.reply(call).body)
+
+    def json(self, call: Call[Any]) -> Any:
+        return self.reply(call).body
+
+    def reply(self, call: Call[Any]) -> Reply:
+        with self.stream(call) as stream:
+            text = b"".join(stream)
+            try:
+                return Reply(stream.status, json.loads(text) if text else None)
+            except ValueError as failure:
+                raise translate.from_failure(failure, self.target) from None
+
+    def run(self, flow: Flow[T]) -> T:
+        try:
+            call = next(flow)
+            while True:
+                try:
+                    reply = self.reply(call)
+                except SkerryError as error:
+                    call = flow.throw(error)
+                else:
+                    call = flow.send(reply)
+        except StopIteration as end:
+            return end.value
+
+    def stream(self, call: Call[Any]) -> Stream:
+        """The answer as it comes. Raises the typed error of an answer that is one; close it or read it to its end."""
+        pauses = list(RETRY_PAUSES_S) if call.repeatable else []
+        while True:
+            try:
+                return self._stream(call)
+            except _BROKEN as failure:
+                if not pauses or not isinstance(failure, ConnectionError):
+                    raise translate.from_failure(failure, self.target) from None
+                self._pause(pauses.pop(0))
+
+    def exec_socket(self, path: str) -> ExecSocket:
+        from skerry.client.exec_socket import ExecSocket
+
+        return ExecSocket.connect_to(self.target, path)
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, connection in idle:
+            connection.close()
+
+    def _stream(self, call: Call[Any]) -> Stream:
+        connection = self._connection()
+        try:
+            response = self._exchange(connection, call)
+            stream = Stream(self, connection, response)
+            if response.status < 400:
+                return stream
+            text = response.read(translate.ERROR_BYTES_MAX)
+        except BaseException:
+            connection.close()
+            raise
+        stream.close()
+        raise translate.from_answer(response.status, text, self.target)
+
+    def _exchange(self, connection: HTTPConnection, call: Call[Any]) -> HTTPResponse:
+        if connection.sock is None:
+            connection.connect()
+        assert connection.sock is not None
+        connection.sock.settimeout(call.reply_s)
+        headers = {**self._headers, "Accept": call.accept}
+        data: Any = call.data
+        if call.body is not None:
+            data = json.dumps(call.body).encode()
+            headers["Content-Type"] = "application/json"
+        elif data is not None:
+            headers["Content-Type"] = "application/octet-stream"
+        try:
+            connection.request(call.method, call.target, body=data, headers=headers)
+        except (BrokenPipeError, ConnectionResetError):
+            if data is None:
+                raise
+            # A server that refuses a body answers and hangs up before it has read it all: the answer says why.
+        return connection.getresponse()
+
+    def _connection(self) -> HTTPConnection:
+        now = time.monotonic()
+        with self._lock:
+            while self._idle:
+                since, connection = self._idle.pop()
+                # Readable while nothing was asked means: closed by the server.
+                if now - since < IDLE_S and not select.select([connection.sock], [], [], 0)[0]:
+                    return connection
+                connection.close()
+        return self._new_connection()
+
+    def _new_connection(self) -> HTTPConnection:
+        path = self.target.unix_path
+        if path is not None:
+            if len(path.encode()) > 107:
+                raise Invalid(f"the path of a socket is at most 107 bytes: {path}", field="address")
+            return _UnixConnection(path)
+        url = urlsplit(self.target.address)
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        return kind(url.hostname or "localhost", url.port, timeout=CONNECT_S)
+
+    def give_back(self, connection: HTTPConnection) -> None:
+        """A stream was read to its end: its connection may serve the next call."""
+        with self._lock:
+            if len(self._idle) < IDLE_CONNECTIONS_MAX and connection.sock is not None:
+                self._idle.append((time.monotonic(), connection))
+                return
+        connection.close()
+
+
+class Stream:
+    """An answer in chunks, each as soon as it is there."""
+
+    def __init__(self, transport: Transport, connection: HTTPConnection, response: HTTPResponse) -> None:
+        self.status = response.status
+        self._transport = transport
+        self._connection: HTTPConnection | None = connection
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self.read_some():
+            yield chunk
+
+    def read_some(self) -> bytes:
+        """The next bytes; b"" at the end, and after it."""
+        if self._connection is None:
+            return b""
+        try:
+            chunk = self._response.read1(CHUNK_BYTES)
+            if not chunk and self._response.length:
+                raise EOFError(f"{self._response.length} bytes are missing")
+        except (*_BROKEN, EOFError) as failure:
+            self.close()
+            raise translate.from_failure(failure, self._transport.target) from None
+        if not chunk:
+            self._end()
+        return chunk
+
+    def _end(self) -> None:
+        connection, self._connection = self._connection, None
+        reusable = not self._response.will_close
+        self._response.close()
+        if connection is not None:
+            if reusable:
+                self._transport.give_back(connection)
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        """Hang up; the server takes it as the end of our interest."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._response.isclosed() and not self._response.will_close:
+                self._transport.give_back(connection)
+                return
+            # Closing the response reads on what is left of it in some versions; the socket goes first.
+            connection.close()
+            self._response.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
