@@ -27,6 +27,20 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+class QuietEnd:
+    """When the server stops it cancels what still goes on (followers of logs never end by themselves). Their
+    connections are closed unfinished, which tells their clients; a stack trace for each would tell nobody anything."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            return
+
+
 class HostCheck:
     """A web page whose domain is pointed at 127.0.0.1 (DNS rebinding) names that domain as the host: refused. Numeric
     addresses cannot be rebound, and the unix socket cannot be reached by a browser."""

@@ -37,7 +37,7 @@ OPTIONAL = frozenset({"mode", "parents", "recursive", "follow", "tail", "depth",
 
 def document(api: FastAPI) -> dict[str, Any]:
     """FastAPI's own, plus what goes by the passage, the key, and the one form of errors."""
-    made = api.openapi()
+    made: dict[str, Any] = json.loads(json.dumps(api.openapi()))  # FastAPI keeps its own and gives it out again
     components = made.setdefault("components", {})
     schemas: dict[str, Any] = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -53,7 +53,16 @@ def document(api: FastAPI) -> dict[str, Any]:
             _finish(path, method, operation)
     made["paths"] = dict(sorted(made["paths"].items()))
     components["schemas"] = dict(sorted(schemas.items()))
-    return made
+    return _with_whole_words(made)
+
+
+def _with_whole_words(made: dict[str, Any]) -> dict[str, Any]:
+    """`S` is a good name beside its table of moves, and none in a document of the whole API."""
+    schemas: dict[str, Any] = made["components"]["schemas"]
+    schemas["SandboxState"] = {**schemas.pop("S"), "title": "SandboxState"}
+    reference = '"#/components/schemas/{}"'
+    renamed = json.dumps(made).replace(reference.format("S"), reference.format("SandboxState"))
+    return json.loads(renamed)
 
 
 def _finish(path: str, method: str, operation: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from skerry import __version__
-from skerry.control.door import Authentication, BodyLimit, HostCheck
+from skerry.control.door import Authentication, BodyLimit, HostCheck, QuietEnd
 from skerry.control.http_errors import error_response
 from skerry.control.keys import KeyRing
 from skerry.control.validation import explain_body, explain_parameter
@@ -69,7 +69,7 @@ def build_web(inner: ASGIApp, keys: KeyRing, settings: Settings) -> ASGIApp:
         upload_bytes_max=settings.upload_bytes_max,
         is_streamed=is_streamed,
     )
-    return HostCheck(Authentication(limited, keys), settings.listen.rpartition(":")[0].strip("[]"))
+    return QuietEnd(HostCheck(Authentication(limited, keys), settings.listen.rpartition(":")[0].strip("[]")))
 
 
 def is_streamed(scope: Scope) -> bool:

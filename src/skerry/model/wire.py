@@ -61,7 +61,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part not in ("body", "query", "path"):
+        else:
             path += f".{part}" if path else str(part)
     return path
 

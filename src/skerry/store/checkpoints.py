@@ -12,6 +12,7 @@ from skerry.model.checkpoint import CHECKPOINT_MOVES, Checkpoint, CheckpointStat
 from skerry.model.moves import Moves
 from skerry.store.paging import Page
 from skerry.store.records import Records
+from skerry.store.statements import Statements
 from skerry.store.tables import checkpoints
 
 _NUMBER = re.compile(r"v?([0-9]{1,9})")
@@ -22,6 +23,7 @@ class Checkpoints(Records[Checkpoint]):
     noun: ClassVar[str] = "checkpoint"
     prefix: ClassVar[str] = "cp"
     table: ClassVar[Table] = checkpoints
+    statements: ClassVar[Statements] = Statements(checkpoints, ("id", "state"))
     moves: ClassVar[Moves[Any]] = CHECKPOINT_MOVES
     model = Checkpoint
 
@@ -79,12 +81,13 @@ class Checkpoints(Records[Checkpoint]):
             select(func.count()).select_from(self.table).where(c.sandbox == sandbox_id, c.state.not_in(GONE))
         )  # pyright: ignore[reportReturnType]
 
-    async def automatic(self) -> list[Checkpoint]:
-        """Those that a sandbox's policy made and may remove, oldest first."""
+    async def automatic(self, sandbox_id: str | None = None) -> list[Checkpoint]:
+        """Those that a sandbox's policy (or any's) made and may remove, oldest first."""
         c = self.table.c
-        return await self._many(
-            select(c.body).where(c.origin == Origin.AUTO.value, c.state.not_in(GONE)).order_by(c.sequence)
-        )
+        where = [c.origin == Origin.AUTO.value, c.state.not_in(GONE)]
+        if sandbox_id is not None:
+            where.append(c.sandbox == sandbox_id)
+        return await self._many(select(c.body).where(*where).order_by(c.sequence))
 
     async def for_forks(self) -> list[Checkpoint]:
         """Those taken only to fork from, once they are made."""

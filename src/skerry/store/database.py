@@ -17,6 +17,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from skerry.errors import Conflict, Failed, Invalid, SkerryError, Unavailable
 from skerry.store import sqlite
 
+_BEGIN = text("BEGIN IMMEDIATE")
+
 BUSY_TIMEOUT_S = 10.0
 """How long a statement waits for another process's lock before it is an error."""
 READERS_MAX = 4
@@ -72,7 +74,7 @@ class Database:
             async with self._writer.connect() as connection:
                 if self.is_sqlite:
                     # At once a writer: a reader that becomes one later can find its snapshot outdated.
-                    await connection.execute(text("BEGIN IMMEDIATE"))
+                    await connection.execute(_BEGIN)
                 try:
                     yield connection
                     await connection.commit()

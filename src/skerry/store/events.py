@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NUMBERING_LOCK = 0x5CE772
 MESSAGE_CHARACTERS_MAX = 2000
 
+_INSERT = events.insert()
+
 Told = tuple[str, str, str, str, str]
 """(noun, target id, target name, kind, message)"""
 
@@ -51,7 +53,7 @@ class Events:
             }
             for noun, target, name, kind, message in self._told
         ]
-        await transaction.connection.execute(events.insert(), rows)
+        await transaction.connection.execute(_INSERT, rows)
         transaction.told_events = True
 
     async def list(

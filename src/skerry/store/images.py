@@ -11,6 +11,7 @@ from skerry.model.image import IMAGE_MOVES, Image, ImageState, image_name
 from skerry.model.moves import Moves
 from skerry.store.paging import Page
 from skerry.store.records import Records
+from skerry.store.statements import Statements
 from skerry.store.tables import images
 
 USABLE = (ImageState.CREATING.value, ImageState.READY.value)
@@ -20,6 +21,7 @@ class Images(Records[Image]):
     noun: ClassVar[str] = "image"
     prefix: ClassVar[str] = "im"
     table: ClassVar[Table] = images
+    statements: ClassVar[Statements] = Statements(images, ("id", "state"))
     moves: ClassVar[Moves[Any]] = IMAGE_MOVES
     model = Image
 
@@ -38,8 +40,8 @@ class Images(Records[Image]):
             case _:
                 return None
 
-    def _is_name(self, ref: str) -> ColumnElement[bool]:
-        return self.table.c.name == _whole(ref)
+    def whole_name(self, ref: str) -> str:
+        return _whole(ref)
 
     def _choose(self, ref: str, found: Sequence[Image]) -> Image:
         whole = _whole(ref)

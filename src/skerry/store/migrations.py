@@ -18,7 +18,8 @@ Step = Callable[[AsyncConnection], Awaitable[None]]
 
 STEPS: tuple[Step, ...] = ()
 """Append-only: the N-th entry leads from version N to N+1. A step writes its own SQL and never uses `metadata`, which
-is always the newest; change `tables.py` and add the step together."""
+is always the newest; change `tables.py` and add the step together. A model that allows less than before needs a step
+too: records are validated when they are read."""
 
 
 def newest_version() -> int:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, select
 
 from skerry.errors import NotFound
 from skerry.model.identity import make_id
 from skerry.model.operation import Operation, OperationState
 from skerry.store.paging import Page, make_token, read_token
+from skerry.store.statements import Statements
 from skerry.store.tables import operations
 
 if TYPE_CHECKING:
     from skerry.store.transaction import Transaction
+
+_STATEMENTS = Statements(operations, ("id", "state"))
 
 
 class Operations:
@@ -35,7 +38,7 @@ class Operations:
     async def insert(self, made: Sequence[Operation]) -> None:
         if not made:
             return
-        await self._transaction.connection.execute(operations.insert(), [_row(operation) for operation in made])
+        await self._transaction.connection.execute(_STATEMENTS.insert, [_row(operation) for operation in made])
         self._transaction.written.extend(made)
 
     async def finish(self, operation_id: str, error: str | None) -> None:
@@ -51,13 +54,13 @@ class Operations:
         await self._change(operation_id, progress=progress)
 
     async def _change(self, operation_id: str, **changes: Any) -> None:
-        running = (operations.c.id == operation_id) & (operations.c.state == OperationState.RUNNING.value)
+        running = {"was_id": operation_id, "was_state": OperationState.RUNNING.value}
         connection = self._transaction.connection
-        body = await connection.scalar(select(operations.c.body).where(running).with_for_update())
+        body = await connection.scalar(_STATEMENTS.believed, running)
         if body is None:
             return
         changed = Operation.model_validate_json(body).model_copy(update=changes)
-        await connection.execute(update(operations).where(running).values(**_row(changed)))
+        await connection.execute(_STATEMENTS.write, {**running, **_row(changed)})
         self._transaction.written.append(changed)
 
     async def find(self, ref: str, project: str) -> Operation:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, Table, and_, exc, false, or_, select, update
+from sqlalchemy import ColumnElement, Select, Table, exc, select
 
 from skerry.errors import AlreadyExists, Conflict, NotFound
 from skerry.model.checkpoint import Checkpoint
@@ -15,6 +15,7 @@ from skerry.model.moves import Moves, move
 from skerry.model.operation import Operation
 from skerry.model.sandbox import Sandbox
 from skerry.store.paging import Page, make_token, read_token
+from skerry.store.statements import Statements
 
 if TYPE_CHECKING:
     from skerry.store.transaction import Transaction
@@ -37,6 +38,7 @@ class Records(Generic[R]):
     noun: ClassVar[str]
     prefix: ClassVar[str]
     table: ClassVar[Table]
+    statements: ClassVar[Statements]
     moves: ClassVar[Moves[Any]]
     model: type[R]
 
@@ -47,9 +49,9 @@ class Records(Generic[R]):
         """The columns of a record besides id, project, state and body."""
         raise NotImplementedError
 
-    def guard(self, was: R) -> ColumnElement[bool]:
-        """What a writer believes of the row it changes."""
-        return and_(self.table.c.id == was.id, self.table.c.state == was.state.value)
+    def belief(self, was: R) -> dict[str, Any]:
+        """What a writer believes of the row it changes: a value for each column that guards it."""
+        return {"was_id": was.id, "was_state": was.state.value}
 
     def name_of(self, record: R) -> str:
         raise NotImplementedError
@@ -61,15 +63,14 @@ class Records(Generic[R]):
     # Reading
 
     async def get(self, record_id: str) -> R | None:
-        return await self._one(select(self.table.c.body).where(self.table.c.id == record_id))
+        return await self._one(self.statements.by_id, {"id": record_id})
 
     async def in_states(self, states: Iterable[Any], limit: int, excluding: Sequence[str] = ()) -> list[R]:
         """Oldest first; `excluding` are ids that the caller knows of already."""
-        c = self.table.c
-        query = select(c.body).where(c.state.in_([state.value for state in states]))
-        if excluding:
-            query = query.where(c.id.not_in(excluding))
-        return await self._many(query.order_by(c.sequence).limit(limit)) if limit > 0 else []
+        if limit <= 0:
+            return []
+        given = {"states": [state.value for state in states], "excluding": list(excluding), "limit": limit}
+        return await self._many(self.statements.in_states, given)
 
     async def with_ids(self, ids: Sequence[str]) -> list[R]:
         return await self._many(select(self.table.c.body).where(self.table.c.id.in_(ids))) if ids else []
@@ -81,22 +82,23 @@ class Records(Generic[R]):
 
     async def find(self, ref: str, project: str) -> R:
         """By id, by name, or by a unique beginning of an id. Raises NotFound, or Conflict naming the candidates."""
-        table = self.table
         digits = ref.removeprefix(f"{self.prefix}-")
-        begins = false()
+        low = high = ""
         if _DIGITS.fullmatch(digits):
-            begins = and_(table.c.id >= f"{self.prefix}-{digits}", table.c.id < f"{self.prefix}-{digits}g")
-        query = (
-            select(table.c.body)
-            .where(table.c.project == project, or_(table.c.id == ref, self._is_name(ref), begins))
-            .order_by(table.c.sequence.desc())
-            .limit(CANDIDATES_NAMED_MAX + 1)
-        )
-        found = await self._many(query)
-        return self._choose(ref, found)
+            low, high = f"{self.prefix}-{digits}", f"{self.prefix}-{digits}g"
+        given = {
+            "project": project,
+            "ref": ref,
+            "name": self.whole_name(ref),
+            "low": low,
+            "high": high,
+            "limit": CANDIDATES_NAMED_MAX + 1,
+        }
+        return self._choose(ref, await self._many(self.statements.by_ref, given))
 
-    def _is_name(self, ref: str) -> ColumnElement[bool]:
-        return self.table.c.name == ref
+    def whole_name(self, ref: str) -> str:
+        """What a user typed as a name, as names are kept."""
+        return ref
 
     def _choose(self, ref: str, found: Sequence[R]) -> R:
         alive = [record for record in found if record.state.value != "deleted"]
@@ -116,12 +118,12 @@ class Records(Generic[R]):
             raise NotFound(f"{self.noun} {ref} was deleted")
         raise NotFound(f"there is no {self.noun} {ref!r}")
 
-    async def _one(self, query: Select[Any]) -> R | None:
-        body = await self._transaction.connection.scalar(query)
+    async def _one(self, query: Select[Any], given: Mapping[str, Any]) -> R | None:
+        body = await self._transaction.connection.scalar(query, given)
         return None if body is None else self._read(body)
 
-    async def _many(self, query: Select[Any]) -> list[R]:
-        rows = await self._transaction.connection.execute(query)
+    async def _many(self, query: Select[Any], given: Mapping[str, Any] | None = None) -> list[R]:
+        rows = await self._transaction.connection.execute(query, given)
         return [self._read(row[0]) for row in rows.all()]
 
     def _read(self, body: str) -> R:
@@ -157,7 +159,7 @@ class Records(Generic[R]):
         """With the operation of each and its event. Raises AlreadyExists when a name is taken."""
         transaction = self._transaction
         try:
-            await transaction.connection.execute(self.table.insert(), [self._row(record) for record in records])
+            await transaction.connection.execute(self.statements.insert, [self._row(each) for each in records])
         except exc.IntegrityError as error:
             names = ", ".join(self.name_of(record) for record in records[:CANDIDATES_NAMED_MAX])
             raise AlreadyExists(
@@ -192,6 +194,10 @@ class Records(Generic[R]):
         await self._transaction.events.add([(self.noun, was.id, self.name_of(written), event, message)])
         return written
 
+    async def lock(self, was: R) -> R | None:
+        """The row as it is now, and nobody else changes it before this transaction ends; None if it is outdated."""
+        return await self._one(self.statements.believed, self.belief(was))
+
     async def change(self, was: R, changes: Mapping[str, Any] | Callable[[R], Mapping[str, Any]]) -> R | None:
         """Fields that are not the state; guarded just the same. A function is given the row as it is now."""
         return await self._write(was, changes, None)
@@ -204,7 +210,8 @@ class Records(Generic[R]):
     ) -> R | None:
         transaction = self._transaction
         # The row is read again and kept: what others wrote into the record meanwhile (a new name) must survive.
-        fresh = await self._one(select(self.table.c.body).where(self.guard(was)).with_for_update())
+        belief = self.belief(was)
+        fresh = await self._one(self.statements.believed, belief)
         if fresh is None:
             return None
         given = dict(changes(fresh) if callable(changes) else changes)
@@ -217,9 +224,7 @@ class Records(Generic[R]):
             given["operation"] = operation.id
         record = fresh.model_copy(update=given)
         try:
-            done = await transaction.connection.execute(
-                update(self.table).where(self.guard(was)).values(**self._row(record))
-            )
+            done = await transaction.connection.execute(self.statements.write, {**belief, **self._row(record)})
         except exc.IntegrityError as error:
             raise AlreadyExists(
                 f"the name {self.name_of(record)} is taken by another {self.noun}", because=str(error), field="name"

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Table, and_, func, select, update
+from sqlalchemy import Boolean, ColumnElement, Table, and_, func, literal_column, select, update
 
 from skerry.model.moves import Moves
 from skerry.model.sandbox import AT_REST, MOVES, S, Sandbox
 from skerry.store.paging import Page
 from skerry.store.records import Records
-from skerry.store.tables import sandboxes
+from skerry.store.statements import Statements
+from skerry.store.tables import LIVING, sandboxes
 
 GONE = (S.DELETING.value, S.DELETED.value)
+_LIVING: ColumnElement[bool] = literal_column(LIVING, Boolean)
 IN_MEMORY = (S.STARTING.value, S.RUNNING.value, S.STOPPING.value, S.RESTORING.value)
 
 
@@ -21,6 +23,7 @@ class Sandboxes(Records[Sandbox]):
     noun: ClassVar[str] = "sandbox"
     prefix: ClassVar[str] = "sb"
     table: ClassVar[Table] = sandboxes
+    statements: ClassVar[Statements] = Statements(sandboxes, ("id", "state", "generation"))
     moves: ClassVar[Moves[Any]] = MOVES
     model = Sandbox
 
@@ -41,8 +44,8 @@ class Sandboxes(Records[Sandbox]):
             "labels": spec.labels,
         }
 
-    def guard(self, was: Sandbox) -> ColumnElement[bool]:
-        return and_(super().guard(was), self.table.c.generation == was.generation)
+    def belief(self, was: Sandbox) -> dict[str, Any]:
+        return {**super().belief(was), "was_generation": was.generation}
 
     def name_of(self, record: Sandbox) -> str:
         return record.name
@@ -64,7 +67,7 @@ class Sandboxes(Records[Sandbox]):
     ) -> Page[Sandbox]:
         c = self.table.c
         where: list[ColumnElement[bool]] = [c.project == project]
-        where.append(c.state != S.DELETED.value if state is None else c.state == state.value)
+        where.append(_LIVING if state is None else c.state == state.value)
         if name is not None:
             where.append(func.substr(c.name, 1, len(name)) == name)
         if image is not None:
@@ -83,9 +86,11 @@ class Sandboxes(Records[Sandbox]):
         )
 
     async def generations(self, node: str) -> dict[str, tuple[S, int]]:
-        """State and generation of everything the database knows of a node, tombstones included; cheap."""
+        """State and generation of every sandbox on a node, without reading the records."""
         c = self.table.c
-        rows = await self._transaction.connection.execute(select(c.id, c.state, c.generation).where(c.node == node))
+        rows = await self._transaction.connection.execute(
+            select(c.id, c.state, c.generation).where(c.node == node, _LIVING)
+        )
         return {row[0]: (S(row[1]), row[2]) for row in rows.all()}
 
     async def usage(self) -> dict[str, tuple[float, int, int]]:
@@ -99,15 +104,13 @@ class Sandboxes(Records[Sandbox]):
                 func.coalesce(func.sum(c.memory_bytes).filter(running), 0),
                 func.count(),
             )
-            .where(c.node.is_not(None), c.state != S.DELETED.value)
+            .where(c.node.is_not(None), _LIVING)
             .group_by(c.node)
         )
         return {row[0]: (float(row[1]), int(row[2]), int(row[3])) for row in rows.all()}
 
     async def count_living(self) -> int:
-        return await self._transaction.connection.scalar(
-            select(func.count()).select_from(self.table).where(self.table.c.state != S.DELETED.value)
-        )  # pyright: ignore[reportReturnType]
+        return await self._transaction.connection.scalar(select(func.count()).select_from(self.table).where(_LIVING))  # pyright: ignore[reportReturnType]
 
     async def names_beginning(self, project: str, beginning: str) -> set[str]:
         c = self.table.c
@@ -124,15 +127,13 @@ class Sandboxes(Records[Sandbox]):
         uses = and_(c.image_digest.is_(None), c.image_name == name)
         if digest is not None:
             uses = uses | (c.image_digest == digest)
-        rows = await self._transaction.connection.execute(select(c.name).where(c.state != S.DELETED.value, uses))
+        rows = await self._transaction.connection.execute(select(c.name).where(_LIVING, uses))
         return [row[0] for row in rows.all()]
 
     async def users_by_digest(self) -> dict[str, int]:
         c = self.table.c
         rows = await self._transaction.connection.execute(
-            select(c.image_digest, func.count())
-            .where(c.state != S.DELETED.value, c.image_digest.is_not(None))
-            .group_by(c.image_digest)
+            select(c.image_digest, func.count()).where(_LIVING, c.image_digest.is_not(None)).group_by(c.image_digest)
         )
         return {row[0]: row[1] for row in rows.all()}
 

@@ -26,6 +26,7 @@ TIMER_SLACK_S = 0.01
 
 @dataclass
 class _Rest:
+    version: int
     until_s: float
     pause_s: float
     answered_since_s: float | None
@@ -41,20 +42,18 @@ class Hands:
         self._group = group
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._rests: dict[str, _Rest] = {}
-        self._short = False
-        """Whether an object found no free hand: then the next free one looks again."""
+        self._full = False
+        """Whether every hand was taken: then objects may wait unseen, and the first free hand looks again."""
 
     @property
-    def free(self) -> int:
-        """How many objects a step need read besides those in hand; 0 asks to be told when a hand is free."""
+    def window(self) -> int:
+        """How many objects a step need read besides those in hand: resting ones must not hide those behind them."""
         free = self._count - len(self._busy)
-        self._short = self._short or free == 0
-        return free
+        return free + len(self._rests) if free else 0
 
-    def occupied(self) -> list[str]:
-        """Those that a step can leave out: in hand, or resting after a failure."""
-        now_s = self._clock.monotonic_s()
-        return [*self._busy, *(key for key, rest in self._rests.items() if rest.until_s > now_s)]
+    def busy(self) -> list[str]:
+        """Those in hand, which a step can leave out."""
+        return list(self._busy)
 
     async def finished(self, key: str) -> None:
         """Until this one is not in hand."""
@@ -74,15 +73,19 @@ class Hands:
             return 0.0
         return self._clock.monotonic_s() - rest.answered_since_s
 
-    def take(self, key: str, work: Callable[[], Awaitable[None]]) -> bool:
-        """False when it is in hand already, rests, or no hand is free."""
+    def take(self, key: str, work: Callable[[], Awaitable[None]], version: int = 0) -> bool:
+        """False when it is in hand already, rests, or no hand is free. `version` counts what is wanted of it: a rest
+        after a failure is over when something new is."""
         rest = self._rests.get(key)
+        if rest is not None and rest.version != version:
+            del self._rests[key]
+            rest = None
         if key in self._busy or (rest is not None and rest.until_s > self._clock.monotonic_s()):
             return False
         if len(self._busy) >= self._count:
-            self._short = True
             return False
-        self._busy[key] = self._group.create_task(self._do(key, work))
+        self._busy[key] = self._group.create_task(self._do(key, work, version))
+        self._full = self._full or len(self._busy) == self._count
         return True
 
     async def close(self) -> None:
@@ -96,23 +99,23 @@ class Hands:
         while self._busy:
             await asyncio.wait(list(self._busy.values()))
 
-    async def _do(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _do(self, key: str, work: Callable[[], Awaitable[None]], version: int) -> None:
         try:
             await work()
             self._rests.pop(key, None)
         except SkerryError as error:
-            self._rest(key, error)
+            self._rest(key, error, version)
         except Exception as error:
             # A defect in the work on one object must not stop the work on all others.
             self._log.error("reconciler failed", target=key, because=repr(error))
-            self._rest(key, SkerryError("an error of ours", because=repr(error)))
+            self._rest(key, SkerryError("an error of ours", because=repr(error)), version)
         finally:
             del self._busy[key]
-            if self._short:
-                self._short = False
+            if self._full:
+                self._full = False
                 self._wakeup.set()
 
-    def _rest(self, key: str, error: SkerryError) -> None:
+    def _rest(self, key: str, error: SkerryError, version: int) -> None:
         now_s = self._clock.monotonic_s()
         last = self._rests.get(key)
         if len(self._rests) >= RESTS_MAX:  # of objects that are owed nothing any more
@@ -124,6 +127,6 @@ class Hands:
         since_s = last.answered_since_s if last is not None else None
         if not silent and since_s is None:
             since_s = now_s
-        self._rests[key] = _Rest(now_s + pause_s, pause_s, since_s)
+        self._rests[key] = _Rest(version, now_s + pause_s, pause_s, since_s)
         self._log.info("will try again", target=key, say=error.say, because=error.because, pause_s=pause_s)
         asyncio.get_running_loop().call_later(pause_s + TIMER_SLACK_S, self._wakeup.set)

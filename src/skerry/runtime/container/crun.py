@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from skerry.errors import Conflict, Failed, Invalid, NoRoom, SkerryError
+from skerry.runtime.container.sealed import SealedProgram
 
 VERSION_MIN = (1, 8)
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -42,7 +43,17 @@ class Crun:
     def __init__(self, binary: str, root: Path) -> None:
         """`root` is where crun keeps its state; it belongs to us alone."""
         self._binary = binary
+        self._sealed: SealedProgram | None = None
         self.root = root
+
+    def open(self, folder: Path) -> None:
+        """From now on start it from memory, by a name in `folder`."""
+        self._sealed = SealedProgram.of(Path(self._binary), folder)
+
+    def close(self) -> None:
+        if self._sealed is not None:
+            self._sealed.close()
+            self._sealed = None
 
     def run(self, sandbox_id: str, *, bundle: Path, pid_file: Path, log: Path) -> list[str]:
         return [*self._start(log), "run", "--detach", f"--bundle={bundle}", f"--pid-file={pid_file}", sandbox_id]
@@ -56,12 +67,19 @@ class Crun:
 
     def _start(self, log: Path) -> list[str]:
         return [
-            self._binary,
+            self._binary if self._sealed is None else str(self._sealed.path),
             f"--root={self.root}",
             "--cgroup-manager=cgroupfs",
             f"--log={log}",
             "--log-format=json",
         ]
+
+    def filter_of(self, sandbox_id: str) -> bytes | None:
+        """The system call filter that crun compiled when it started this sandbox."""
+        try:
+            return (self.root / sandbox_id / "seccomp.bpf").read_bytes() or None
+        except FileNotFoundError:
+            return None
 
     def forget(self, sandbox_id: str) -> None:
         """What `crun delete` does once the processes and the control group are gone, without starting a program."""

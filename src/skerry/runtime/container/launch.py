@@ -45,6 +45,10 @@ class Layout:
         return self.run_path / "exits"
 
     @property
+    def programs(self) -> Path:
+        return self.run_path / "programs"
+
+    @property
     def guest_folder(self) -> Path:
         return self.run_path / "guest-init"
 
@@ -76,9 +80,12 @@ class Launcher:
         self._init_binary = init_binary
         self._cgroup_path = cgroup_path
         self._seccomp = profile()
+        self._compiled: bytes | None = None
+        """The same as crun compiled it for the first sandbox we started: it need not do so again."""
 
     def open(self) -> None:
         """A copy of init of our own, beside an empty folder for the guest's socket: what guests see at /.skerry."""
+        self._crun.open(self._layout.programs)
         folder = self._layout.guest_folder
         (folder / "run").mkdir(parents=True, exist_ok=True, mode=0o755)
         if not self._init_binary.exists():
@@ -88,6 +95,9 @@ class Launcher:
         fresh.chmod(0o755)
         fresh.rename(folder / "init")  # running sandboxes keep the one they have
         folder.chmod(0o755)
+
+    def close(self) -> None:
+        self._crun.close()
 
     # The first process
 
@@ -129,6 +139,7 @@ class Launcher:
                 cgroup=self._cgroup_path(plan.sandbox_id),
                 binds=binds,
                 seccomp=self._seccomp,
+                compiled=self._compiled,
             )
         )
         return who
@@ -147,6 +158,7 @@ class Launcher:
             pid = bundle.pid()
             if code != 0 or pid is None:
                 raise error_of(complaint(bundle.log), what="the sandbox cannot start")
+            self._compiled = self._compiled or self._crun.filter_of(plan.sandbox_id)
             # Opened while we still hold the other end, or a main process that has ended already looks like no writer.
             output = OutputReader.open(pipe, on_output)
             main = Child.adopt(pid, self._layout.exits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,9 @@ SYSCTLS = {
     "net.ipv6.conf.all.disable_ipv6": "1",  # the egress rules speak IPv4: another way out must not exist
     "net.ipv6.conf.default.disable_ipv6": "1",
 }
+
+COMPILED_FILTER = "run.oci.seccomp_bpf_data"
+"""crun's own annotation: a filter in the kernel's form, in base64."""
 
 NO_FILES = ("nosuid", "nodev", "noexec")
 
@@ -140,11 +144,17 @@ def config(
     cgroup: str,
     binds: Sequence[Bind],
     seccomp: Profile,
+    compiled: bytes | None = None,
 ) -> Json:
-    """The whole sandbox."""
+    """The whole sandbox. `compiled` is what crun made of `seccomp` before, which it then takes as it is."""
+    annotations = {COMPILED_FILTER: base64.b64encode(compiled).decode()} if compiled else {}
+    if compiled:
+        # Without its rules, which every exec would read again. It still says: refuse all, should nobody heed the other.
+        seccomp = {name: value for name, value in seccomp.items() if name != "syscalls"}
     mapping = [{"containerID": 0, "hostID": slot.uid_base, "size": slot.uid_count}]
     return {
         "ociVersion": "1.0.2",
+        "annotations": annotations,
         "process": main,
         "root": {"path": str(rootfs), "readonly": False},
         "hostname": hostname,

@@ -81,6 +81,7 @@ class ContainerRuntime:
         for box in self._boxes.values():
             box.close()
         self._boxes.clear()
+        self._launcher.close()
         await self._cgroups.remove_parent()
         await self._pool.close()
 

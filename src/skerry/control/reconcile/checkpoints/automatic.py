@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from skerry.errors import SkerryError
 from skerry.model.checkpoint import Checkpoint, CheckpointState, Origin
 from skerry.model.sandbox import Sandbox
 from skerry.store.store import Store
+from skerry.store.transaction import Transaction
 from skerry.telemetry import Log
 
 
@@ -42,17 +44,20 @@ class ScheduleCheckpoints:
             for checkpoint in expired(owners[key], all_made, now)
         ]
         for checkpoint in outdated:
-            await self._quietly(checkpoint, None)
+            await self._quietly(lambda tx, one=checkpoint: request_deletion(tx, one))
         for sandbox in due:
-            await self._quietly(None, sandbox)
+            await self._quietly(lambda tx, one=sandbox: self._make(tx, one))
 
-    async def _quietly(self, outdated: Checkpoint | None, due: Sandbox | None) -> None:
+    async def _make(self, tx: Transaction, sandbox: Sandbox) -> None:
+        """Looks again with the row locked: another control program may have made it a moment ago."""
+        fresh = await tx.sandboxes.lock(sandbox)
+        if fresh is not None and is_due(fresh, await tx.checkpoints.automatic(fresh.id), self._clock.now()):
+            await request_checkpoint(tx, fresh.id, Origin.AUTO)
+
+    async def _quietly(self, ask: Callable[[Transaction], Awaitable[object]]) -> None:
         try:
             async with self._store.write() as tx:
-                if outdated is not None:
-                    await request_deletion(tx, outdated)
-                if due is not None:
-                    await request_checkpoint(tx, due.id, Origin.AUTO)
+                await ask(tx)
         except SkerryError as error:
             # Someone moved first, or a limit is full: the next round looks again.
             self._log.info("automatic checkpoint", say=error.say, because=error.because)

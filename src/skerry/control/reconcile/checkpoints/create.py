@@ -27,7 +27,7 @@ class CreateCheckpoints:
 
     async def step(self) -> None:
         async with self._store.read() as tx:
-            waiting = await tx.checkpoints.in_states([CheckpointState.CREATING], self.hands.free, self.hands.occupied())
+            waiting = await tx.checkpoints.in_states([CheckpointState.CREATING], self.hands.window, self.hands.busy())
         for checkpoint in waiting:
             self.hands.take(checkpoint.id, partial(self._create, checkpoint))
 

@@ -24,7 +24,7 @@ class DeleteCheckpoints:
 
     async def step(self) -> None:
         async with self._store.read() as tx:
-            waiting = await tx.checkpoints.in_states([CheckpointState.DELETING], self.hands.free, self.hands.occupied())
+            waiting = await tx.checkpoints.in_states([CheckpointState.DELETING], self.hands.window, self.hands.busy())
         for checkpoint in waiting:
             self.hands.take(checkpoint.id, partial(self._delete, checkpoint))
 

@@ -36,11 +36,13 @@ class AnswerGuests:
         request_id = str(wanted.get("request_id", ""))[:64]
         try:
             async with self._store.write() as tx:
-                if await tx.checkpoints.answering(sandbox_id, request_id) is not None:
-                    return  # it is being made; the agent tells the guest when it is
                 sandbox = await tx.sandboxes.get(sandbox_id)
                 if sandbox is None or not sandbox.spec.self_checkpoint:
                     raise Forbidden("this sandbox may not checkpoint itself")
+                # Locked before looking: another control program may be answering the same request.
+                await tx.sandboxes.lock(sandbox)
+                if await tx.checkpoints.answering(sandbox_id, request_id) is not None:
+                    return  # it is being made; the agent tells the guest when it is
                 comment = str(wanted.get("comment", ""))[:COMMENT_CHARACTERS_MAX]
                 await request_checkpoint(tx, sandbox_id, Origin.GUEST, comment=comment, request_id=request_id)
         except Unavailable:

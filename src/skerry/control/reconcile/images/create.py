@@ -35,7 +35,7 @@ class CreateImages:
 
     async def step(self) -> None:
         async with self._store.read() as tx:
-            waiting = await tx.images.in_states([ImageState.CREATING], 100, self.hands.occupied())
+            waiting = await tx.images.in_states([ImageState.CREATING], self.hands.window, self.hands.busy())
         for image in waiting:
             if image.source == "upload":
                 if (self._clock.now() - image.updated_at).total_seconds() > UPLOAD_SILENCE_S_MAX:
@@ -62,12 +62,11 @@ class CreateImages:
             await self._until_done_or_unwanted(image, self._agent.upload_image(image.id, noticed()))
         except BaseException as error:
             cause = broke[0] if broke else error
-            known = isinstance(cause, SkerryError) and not isinstance(cause, Unavailable)
-            reason = cause if known else Failed("the upload was interrupted; send it again")
-            await asyncio.shield(self._fail(image, reason))  # pyright: ignore[reportArgumentType]
-            if known:
-                raise cause from error
-            raise
+            if not isinstance(cause, SkerryError) or isinstance(cause, Unavailable):
+                await asyncio.shield(self._fail(image, Failed("the upload was interrupted; send it again")))
+                raise
+            await asyncio.shield(self._fail(image, cause))
+            raise cause from error
 
     async def _until_done_or_unwanted(self, image: Image, lines: AsyncGenerator[dict[str, Any]]) -> None:
         try:

@@ -24,7 +24,7 @@ class DeleteImages:
 
     async def step(self) -> None:
         async with self._store.read() as tx:
-            waiting = await tx.images.in_states([ImageState.DELETING], self.hands.free, self.hands.occupied())
+            waiting = await tx.images.in_states([ImageState.DELETING], self.hands.window, self.hands.busy())
         for image in waiting:
             self.hands.take(image.id, partial(self._delete, image))
 

@@ -41,12 +41,14 @@ class SweepNode:
         # The machine first: what appears there later than this is not judged by an older look at the database.
         present = {report.sandbox_id for report in await self._agent.reports()}
         async with self._store.read() as tx:
-            known = {sandbox.id: sandbox for sandbox in await tx.sandboxes.with_ids(sorted(present))}
-        for sandbox_id in present:
+            states = await tx.sandboxes.states_of(sorted(present))
+            dead = [sandbox_id for sandbox_id in present if states.get(sandbox_id) in (None, S.DELETED.value)]
+            known = {sandbox.id: sandbox for sandbox in await tx.sandboxes.with_ids(dead)}
+        for sandbox_id in dead:
             sandbox = known.get(sandbox_id)
             if sandbox is None:
                 await self._tell_unknown("sandbox", sandbox_id)
-            elif sandbox.state is S.DELETED:
+            else:
                 self._log.warning("removing a deleted sandbox that is still there", target=sandbox_id)
                 try:
                     await self._agent.delete(sandbox_id, sandbox.generation)

@@ -23,9 +23,9 @@ class DeleteSandboxes:
 
     async def step(self) -> None:
         async with self._store.read() as tx:
-            waiting = await tx.sandboxes.in_states([S.DELETING], self.hands.free, self.hands.occupied())
+            waiting = await tx.sandboxes.in_states([S.DELETING], self.hands.window, self.hands.busy())
         for sandbox in waiting:
-            self.hands.take(sandbox.id, partial(self._delete, sandbox))
+            self.hands.take(sandbox.id, partial(self._delete, sandbox), sandbox.generation)
 
     async def _delete(self, sandbox: Sandbox) -> None:
         if sandbox.node is not None:

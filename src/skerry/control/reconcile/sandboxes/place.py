@@ -46,9 +46,8 @@ class PlaceSandboxes:
                     sorted({sandbox.source_checkpoint for sandbox in pending if sandbox.source_checkpoint})
                 )
             }
-            images = {
-                image.name: image for image in await tx.images.newest_named({sandbox.spec.image for sandbox in pending})
-            }
+            unknown = {sandbox.spec.image for sandbox in pending if sandbox.image_digest is None}
+            images = {image.name: image for image in await tx.images.newest_named(unknown)} if unknown else {}
         sources = {sandbox.id: source_of(sandbox, images, checkpoints) for sandbox in pending}
         now = self._clock.now()
         wants = tuple(
@@ -89,9 +88,9 @@ def source_of(sandbox: Sandbox, images: dict[str, Image], checkpoints: dict[str,
             return Source(refused=f"the checkpoint it was to start from failed: {checkpoint.reason}")
         ready = checkpoint.state is CheckpointState.READY
         return Source(digest=checkpoint.image_digest, machine=checkpoint.node) if ready else Source()
-    image = images.get(sandbox.spec.image)
     if sandbox.image_digest is not None:
         return Source(digest=sandbox.image_digest)
+    image = images.get(sandbox.spec.image)
     if image is None or image.state in (ImageState.DELETING, ImageState.DELETED):
         return Source(refused=f"its image {sandbox.spec.image} was deleted")
     if image.state is ImageState.FAILED:

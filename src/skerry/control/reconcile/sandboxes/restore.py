@@ -25,9 +25,9 @@ class RestoreSandboxes:
 
     async def step(self) -> None:
         async with self._store.read() as tx:
-            waiting = await tx.sandboxes.in_states([S.RESTORING], self.hands.free, self.hands.occupied())
+            waiting = await tx.sandboxes.in_states([S.RESTORING], self.hands.window, self.hands.busy())
         for sandbox in waiting:
-            self.hands.take(sandbox.id, partial(self._restore, sandbox))
+            self.hands.take(sandbox.id, partial(self._restore, sandbox), sandbox.generation)
 
     async def _restore(self, sandbox: Sandbox) -> None:
         checkpoint_id = sandbox.restore_checkpoint

@@ -25,9 +25,9 @@ class StartSandboxes:
 
     async def step(self) -> None:
         async with self._store.read() as tx:
-            waiting = await tx.sandboxes.in_states([S.STARTING], self.hands.free, self.hands.occupied())
+            waiting = await tx.sandboxes.in_states([S.STARTING], self.hands.window, self.hands.busy())
         for sandbox in waiting:
-            self.hands.take(sandbox.id, partial(self._start, sandbox))
+            self.hands.take(sandbox.id, partial(self._start, sandbox), sandbox.generation)
 
     async def _start(self, sandbox: Sandbox) -> None:
         try:

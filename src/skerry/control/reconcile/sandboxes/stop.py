@@ -25,9 +25,9 @@ class StopSandboxes:
 
     async def step(self) -> None:
         async with self._store.read() as tx:
-            waiting = await tx.sandboxes.in_states([S.STOPPING], self.hands.free, self.hands.occupied())
+            waiting = await tx.sandboxes.in_states([S.STOPPING], self.hands.window, self.hands.busy())
         for sandbox in waiting:
-            self.hands.take(sandbox.id, partial(self._stop, sandbox))
+            self.hands.take(sandbox.id, partial(self._stop, sandbox), sandbox.generation)
 
     async def _stop(self, sandbox: Sandbox) -> None:
         try:

@@ -1,0 +1,31 @@
+# Each target sets up what it needs (scripts/bootstrap) and is a quick no-op the second time.
+PYTHON := .venv/bin/python
+SHELL := /bin/bash
+.PHONY: demo test lint bench format lock
+
+demo:  ## watch real sandboxes being made, wrecked, rolled back and forked
+	@scripts/bootstrap demo
+	@$(PYTHON) scripts/demo.py
+
+test:  ## every test, the ones with real sandboxes included; as root
+	@scripts/bootstrap test
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint:  ## style, types, layers
+	@scripts/bootstrap lint
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/pyright
+	@.venv/bin/lint-imports
+
+format:  ## rewrite the source in the project's style
+	@scripts/bootstrap lint
+	@.venv/bin/ruff check --fix --exit-zero .
+	@.venv/bin/ruff format .
+
+bench:  ## every figure of the README beside its peer; as root, takes about 15 minutes
+	@scripts/bootstrap bench
+	@for script in sandbox_life cli_start density api_load; do $(PYTHON) benchmarks/$$script.py || exit 1; done
+
+lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile -q pyproject.toml --extra dev --extra postgres --generate-hashes --python-version 3.11 -o requirements.lock
