@@ -26,6 +26,11 @@ def test_document_in_docs_is_current(made: dict[str, Any]) -> None:
     assert (ROOT / DOCUMENT).read_text() == text(made), "run: python -m skerry.control.openapi"
 
 
+def test_document_is_the_same_every_time(tmp_path: Path) -> None:
+    api = Control(Settings(data_dir=tmp_path), Log("openapi")).api
+    assert document(api) == document(api)
+
+
 def test_every_reference_leads_somewhere(made: dict[str, Any]) -> None:
     def references(part: Any) -> set[str]:
         if isinstance(part, dict):

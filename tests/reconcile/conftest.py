@@ -34,8 +34,10 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 class Cloud:
     """The tests write intents with a store of their own, as another control program would."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = Settings(data_dir=folder, run_dir=folder / "run", listen="127.0.0.1:0")
+    def __init__(self, folder: Path, database_url: str | None = None) -> None:
+        self.settings = Settings(
+            data_dir=folder, run_dir=folder / "run", listen="127.0.0.1:0", database_url=database_url
+        )
         self.agent = FakeAgent(self.settings.agent_socket)
         self.store = Store(self.settings.database, SystemClock())
         self.control: Control | None = None
