@@ -94,6 +94,21 @@ def test_sessions(skerry: Skerry, box: str) -> None:
     assert skerry("session", "kill", "box", "-s", "KILL").code == 0
 
 
+def test_a_session_with_a_terminal_is_left_and_found_again(environ: dict[str, str], skerry: Skerry, box: str) -> None:
+    session = skerry("exec", "-d", "-t", "box", "sh", "-c", "echo ready; read line; exit 6").out.strip()
+    for _ in range(2):
+        terminal = Terminal(environ, "session", "attach", "box", session)
+        try:
+            terminal.until(b"ready")
+            os.write(terminal.ours, b"\x1d")
+            terminal.until(b"goes on")
+            assert terminal.process.wait(WAIT_S) == 0
+            assert termios.tcgetattr(terminal.theirs) == terminal.before
+        finally:
+            terminal.close()
+    assert "running" in skerry("session", "list", "box").out
+
+
 def test_run_deletes_what_it_made(skerry: Skerry, control: FakeControl) -> None:
     ended = skerry("run", "debian:12", "--", "sh", "-c", "echo hi; exit 3")
     assert (ended.code, ended.out, ended.err) == (3, "hi\n", "")

@@ -12,9 +12,8 @@ from tests.system.conftest import connect, make_server
 IMAGE = "debian:12"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = make_server("10.223.0.0/20", slots_ahead=4)
+def running(subnet: str, **settings: object) -> Iterator[Server]:
+    server = make_server(subnet, slots_ahead=4, **settings)
     try:
         server.start()
         with connect(server) as client:
@@ -22,3 +21,24 @@ def server() -> Iterator[Server]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="module")
+def whole_server() -> Iterator[Server]:
+    yield from running("10.223.0.0/20")
+
+
+@pytest.fixture
+def server(whole_server: Server) -> Server:
+    """Alive and without sandboxes, whatever the test before it did."""
+    whole_server.revive()
+    with connect(whole_server) as client:
+        for box in client.sandboxes.list():
+            client.sandboxes.connect(box.id).delete(force=True)
+    return whole_server
+
+
+@pytest.fixture
+def small_server() -> Iterator[Server]:
+    """With the smallest pool there is: soon filled."""
+    yield from running("10.227.0.0/20", pool_size="1GiB", pool_reserve="128MiB")

@@ -36,10 +36,18 @@ async def test_refused_order_fails_with_the_agents_sentence(cloud: Cloud) -> Non
 async def test_failing_agent_is_given_time_and_then_up(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skerry.control.reconcile.sandboxes.start.TRIES_S_MAX", 0.5)
     await cloud.image()
+    cloud.agent.refuse["start"] = Failed("crun was killed")
+    box = await cloud.until_rest(await cloud.create("one"))
+    assert (box.state, box.reason) == (S.FAILED, "crun was killed")
+    assert sum(call.startswith("start") for call in cloud.agent.world.calls) > 1
+
+
+async def test_a_full_disk_is_not_waited_for(cloud: Cloud) -> None:
+    await cloud.image()
     cloud.agent.refuse["start"] = NoRoom("the pool is below its reserve")
     box = await cloud.until_rest(await cloud.create("one"))
     assert (box.state, box.reason) == (S.FAILED, "the pool is below its reserve")
-    assert sum(call.startswith("start") for call in cloud.agent.world.calls) > 1
+    assert sum(call.startswith("start") for call in cloud.agent.world.calls) == 1
 
 
 async def test_slow_ones_hold_up_nobody(cloud: Cloud) -> None:

@@ -93,11 +93,12 @@ def test_same_snapshot_same_plan(machines: list[Machine], wants: list[Want]) -> 
 
 
 @given(machines, wants)
-def test_only_patience_is_refused_and_only_while_a_machine_is_ready(machines: list[Machine], wants: list[Want]) -> None:
+def test_only_patience_and_a_full_disk_are_refused_and_only_while_a_machine_is_ready(machines: list[Machine], wants: list[Want]) -> None:
     plan = place(Snapshot(tuple(machines), tuple(wants), LIMITS))
     for want in wants:
         if want.id in plan.refused:
-            assert want.waited_s >= WAIT_S_MAX
+            full = all(m.disk_free_bytes <= LIMITS.disk_reserve_bytes for m in machines if m.ready)
+            assert want.waited_s >= WAIT_S_MAX or full
             assert any(machine.ready for machine in machines)
         elif want.id not in plan.placed and any(machine.ready for machine in machines):
             assert want.waited_s < WAIT_S_MAX

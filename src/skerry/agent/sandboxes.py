@@ -140,8 +140,7 @@ class Sandboxes:
         network = order.spec.network
         leasing = asyncio.ensure_future(self._slots.lease(sandbox_id, network=network.enabled, allow=network.allow))
         try:
-            source_image = None if order.source_checkpoint else order.image_digest
-            await self._runtime.create_disk(sandbox_id, source_image, order.source_checkpoint)
+            await self._have_disk(order)
             slot = await leasing
         except BaseException:
             # The disk may exist by now; it belongs to the journal's entry and goes when the sandbox is deleted.
@@ -157,6 +156,13 @@ class Sandboxes:
         plan = self._plans.start_plan(order, slot)
         await self._runtime.start(plan, self.log_of(sandbox_id).write)
         self._watch(sandbox_id)
+
+    async def _have_disk(self, order: Order) -> None:
+        if order.has_run:
+            self._runtime.disk_path(order.sandbox_id)  # raises NotFound: it is lost, and a new one would hide that
+            return
+        source_image = None if order.source_checkpoint else order.image_digest
+        await self._runtime.create_disk(order.sandbox_id, source_image, order.source_checkpoint)
 
     async def stop(self, sandbox_id: str, generation: int, grace_s: float) -> Report:
         async with self._turn(sandbox_id, generation) as entry:

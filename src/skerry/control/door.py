@@ -10,8 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skerry.control.http_errors import send_error
 from skerry.control.keys import KeyRing
-from skerry.errors import Forbidden, SkerryError, TooLarge
+from skerry.errors import Forbidden, NotFound, SkerryError, TooLarge
 from skerry.model.fields import format_size
+from skerry.store.transaction import PROJECT
 
 OPEN_PATHS = frozenset({"/health"})
 LINGER_S = 1.0
@@ -81,10 +82,17 @@ class Authentication:
         if scope["path"] not in OPEN_PATHS:
             try:
                 scope["skerry.key"] = await self._keys.key_of(header(scope, b"authorization"))
+                _check_project(header(scope, b"skerry-project"))
             except SkerryError as error:
                 return await send_error(error, scope, receive, send)
         await self._app(scope, receive, send)
         return None
+
+
+def _check_project(name: str | None) -> None:
+    """One that is not there must not be taken for the one that is: its sandboxes would look like the caller's own."""
+    if name is not None and name != PROJECT:
+        raise NotFound(f"there is no project {name!r} here; there is only {PROJECT!r}")
 
 
 class BodyLimit:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from skerry.model.identity import ID_PATTERN
+
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 USER_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_-]{0,31})?$"
 LABELS_MAX = 64
@@ -85,11 +87,20 @@ def matching(pattern: str, allowed: str) -> Any:
     return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": pattern}, description=allowed)]
 
 
+def _not_an_id(name: str) -> str:
+    if ID_PATTERN.fullmatch(name):
+        raise ValueError("a name that looks like an id would be taken for one; choose another")
+    return name
+
+
 if TYPE_CHECKING:
     Name = str
     User = str
 else:
-    Name = matching(NAME_PATTERN, "1 to 63 lower-case letters, digits and '-', not at either end")
+    Name = Annotated[
+        matching(NAME_PATTERN, "1 to 63 lower-case letters, digits and '-', not at either end"),
+        AfterValidator(_not_an_id),
+    ]
     User = matching(USER_PATTERN, "a user name or id, or USER:GROUP")
 Size = Annotated[int, BeforeValidator(parse_size)]
 GuestPath = Annotated[str, Field(max_length=4096), AfterValidator(_guest_path)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 PREFIX = {
     "sandbox": "sb",
     "checkpoint": "cp",
@@ -12,6 +14,7 @@ PREFIX = {
     "exec": "ex",
     "request": "rq",
 }
+ID_PATTERN = re.compile(rf"(?:{'|'.join(PREFIX.values())})-[0-9a-f]{{12}}")
 
 
 def make_id(noun: str, chance: bytes) -> str:

@@ -19,6 +19,8 @@ class Order(Frozen):
     image_digest: str
     source_checkpoint: str | None = None
     """Make the first disk from this checkpoint and not from the image."""
+    has_run: bool = False
+    """It has its disk already: should that be gone, say so, and never quietly give it a new one."""
     fork: bool = False
     """A fork gets a new machine-id and host keys before it first starts."""
 

@@ -123,7 +123,7 @@ class SandboxSpec(Frozen):
     protected: bool = False
     """Delete is refused while this is set."""
     self_checkpoint: bool = False
-    """The sandbox may checkpoint itself through /.skerry/api.sock."""
+    """The sandbox's root may checkpoint it through /.skerry/run/api.sock: POST /v1/checkpoints {"comment": "…"}."""
     checkpoints: CheckpointPolicy = CheckpointPolicy()
 
     @model_validator(mode="after")

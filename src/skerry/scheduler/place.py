@@ -79,6 +79,11 @@ def place(snapshot: Snapshot) -> Plan:
                 memory_used_bytes=chosen.memory_used_bytes + want.memory_bytes,
                 sandboxes=chosen.sandboxes + 1,
             )
+        elif all(_disk_is_full(machine, limits) for machine in machines.values() if machine.ready) and any(
+            machine.ready for machine in machines.values()
+        ):
+            # Waiting does not make room on a disk as it does in memory: nobody gives it back by going idle.
+            plan.refused[want.id] = "the disk pool is full: delete checkpoints, sandboxes or images, or raise pool_size"
         elif want.waited_s >= WAIT_S_MAX and any(machine.ready for machine in machines.values()):
             plan.refused[want.id] = f"no machine had room for it within {WAIT_S_MAX:.0f} s; stop or delete others"
     return plan
@@ -99,8 +104,12 @@ def _fits(want: Want, machine: Machine, limits: Limits) -> bool:
         and machine.cpu_used + want.cpu <= machine.cpu * limits.cpu_overcommit
         and machine.memory_used_bytes + want.memory_bytes <= machine.memory_bytes * limits.memory_overcommit
         and machine.sandboxes < limits.sandboxes_max
-        and machine.disk_free_bytes > limits.disk_reserve_bytes
+        and not _disk_is_full(machine, limits)
     )
+
+
+def _disk_is_full(machine: Machine, limits: Limits) -> bool:
+    return machine.disk_free_bytes <= limits.disk_reserve_bytes
 
 
 def _load(machine: Machine, limits: Limits) -> float:

@@ -37,7 +37,7 @@ _REGISTRY: tuple[tuple[str, type[SkerryError], str], ...] = (
     (
         r"server gave HTTP response to HTTPS client",
         Invalid,
-        "registry {host} speaks plain HTTP, which is used only with insecure and to a registry on this machine",
+        "registry {host} speaks plain HTTP; that takes --insecure, and a registry on this machine",
     ),
     (r"x509|certificate|tls: ", Unavailable, "registry {host} has a certificate that this machine does not trust"),
     (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skerry.errors import Forbidden, Invalid, NotFound, SkerryError, TooLarge
+from skerry.errors import Forbidden, Invalid, NoRoom, NotFound, SkerryError, TooLarge
 from skerry.model.order import Order
 from skerry.model.sandbox import Sandbox
 
@@ -20,10 +20,12 @@ def order_for(sandbox: Sandbox) -> Order:
         spec=sandbox.spec,
         image_digest=sandbox.image_digest,
         source_checkpoint=sandbox.source_checkpoint,
+        has_run=sandbox.started_at is not None,
         fork=sandbox.source_checkpoint is not None,
     )
 
 
 def is_refusal(error: SkerryError) -> bool:
-    """Whether the same order would be refused again: it is the order that is wrong, not the moment."""
-    return isinstance(error, Invalid | NotFound | Forbidden | TooLarge)
+    """Whether the same order would be refused again: it is the order that is wrong, or a disk is full, which does
+    not pass by waiting."""
+    return isinstance(error, Invalid | NotFound | Forbidden | TooLarge | NoRoom)
