@@ -123,7 +123,8 @@ def _can_create(client) -> bool:
 def test_a_sandbox_whose_init_was_killed_by_the_operator_is_seen(server: Server) -> None:
     with connect(server) as client:
         box = client.sandboxes.create(IMAGE, command="exec sleep 100000")
-        [pid] = [p for p in machine.processes(server.settings) if Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"sleep")]
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in machine.processes(server.settings)}
+        [pid] = [pid for pid, command in commands.items() if command.startswith(b"sleep")]
         os.kill(pid, signal.SIGKILL)
         until(lambda: box.info().state is S.STOPPED)
         ended = box.info().exit

@@ -93,7 +93,7 @@ def test_same_snapshot_same_plan(machines: list[Machine], wants: list[Want]) -> 
 
 
 @given(machines, wants)
-def test_only_patience_and_a_full_disk_are_refused_and_only_while_a_machine_is_ready(machines: list[Machine], wants: list[Want]) -> None:
+def test_only_patience_and_a_full_disk_are_refused(machines: list[Machine], wants: list[Want]) -> None:
     plan = place(Snapshot(tuple(machines), tuple(wants), LIMITS))
     for want in wants:
         if want.id in plan.refused:

@@ -22,7 +22,7 @@ ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # what `skerry serve` sets before it be
 from skerry.serve.supervisor import Supervisor
 from skerry.telemetry import Log
 sys.exit(Supervisor(["agent", "control"], launcher=[sys.executable, sys.argv[1]], run_path=os.environ["RUN_PATH"],
-    environment=dict(os.environ), log=Log("serve"), on_ready="READY").run())
+    lock_folder=os.environ["RUN_PATH"], environment=dict(os.environ), log=Log("serve"), on_ready="READY").run())
 """
 
 

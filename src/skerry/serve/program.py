@@ -38,6 +38,7 @@ def main() -> int:
         told["programs"],
         launcher=[sys.executable, "-m", "skerry.serve.launch"],
         run_path=told["run_path"],
+        lock_folder=os.path.dirname(told["lock_path"]),
         environment=dict(os.environ),
         log=Log("serve", told["log_level"]),
         on_ready=told["banner"],

@@ -16,3 +16,12 @@ def answers_health(socket_path: str) -> bool:
             return connection.recv(64).startswith(b"HTTP/1.1 200")
         except OSError:
             return False
+
+
+def holds_lock(lock_path: str, pid: int) -> bool:
+    """Whether this very process has the program's lock: until then its predecessor may still answer for it."""
+    try:
+        with open(lock_path) as lock:
+            return lock.read() == str(pid)
+    except OSError:
+        return False

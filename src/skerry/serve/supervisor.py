@@ -8,7 +8,7 @@ import time
 
 from skerry.serve.exits import ExitFiles, start_time_ticks, wait_status
 from skerry.serve.programs import Program
-from skerry.serve.ready import answers_health
+from skerry.serve.ready import answers_health, holds_lock
 from skerry.telemetry import Log
 
 STOP_ORDER = ("control", "agent")
@@ -29,6 +29,7 @@ class Supervisor:
         *,
         launcher: list[str],
         run_path: str,
+        lock_folder: str,
         environment: dict[str, str],
         log: Log,
         on_ready: str | None,
@@ -37,6 +38,7 @@ class Supervisor:
         """Command that becomes a program, given its name and our pid."""
         self._programs = [Program(name) for name in reversed(STOP_ORDER) if name in names]
         self._run_path = run_path
+        self._lock_folder = lock_folder
         self._environment = environment
         self._log = log
         self._exits = ExitFiles(f"{run_path}/exits")
@@ -81,13 +83,17 @@ class Supervisor:
 
     def _look_for_ready(self) -> None:
         for program in self._programs:
-            if program.pid and not program.ready and answers_health(f"{self._run_path}/{program.name}.sock"):
+            if program.pid and not program.ready and self._serves(program.name, program.pid):
                 program.ready = True
                 self._log.info("ready", name=program.name)
         if not self._was_ready and all(program.ready for program in self._programs):
             self._was_ready = True
             if self._on_ready:
                 print(self._on_ready, flush=True)
+
+    def _serves(self, name: str, pid: int) -> bool:
+        lock_path = f"{self._lock_folder}/{name}.lock"
+        return holds_lock(lock_path, pid) and answers_health(f"{self._run_path}/{name}.sock")
 
     def _reap(self, *, again: bool) -> int | None:
         """Collect every child that has ended; the exit code of the last program among them."""
