@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -104,6 +105,7 @@ def test_help_lists_by_section_and_explains_one(skerry: Skerry) -> None:
         (("images",), "skerry image list"),
         (("ls",), "skerry ps"),
         (("up",), "skerry create IMAGE"),
+        (("diff",), "skerry checkpoint diff BOX"),
         (("image", "lst"), "did you mean"),
         (("ps", "--lable", "x"), "--label"),
     ],
@@ -112,6 +114,13 @@ def test_near_misses_and_habits(skerry: Skerry, arguments: tuple[str, ...], says
     ended = skerry(*arguments)
     assert ended.code == 2
     assert says in ended.err
+
+
+def test_exit_codes_in_docs_are_those_we_have() -> None:
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
+    told = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in exit_codes.TEXT.splitlines() if "   " in line]
+    assert len(told) == 12
+    assert [f"| {code} | {meaning} |" for code, meaning in told] == re.findall(r"^\| [\d+n]+ \| .* \|$", page, re.M)
 
 
 def test_no_habit_hides_a_command() -> None:
@@ -163,6 +172,7 @@ def test_contexts(skerry: Skerry, environ: dict[str, str], control: FakeControl,
     assert [item["name"] for item in skerry("context", "list", "--json").json if item["current"]] == ["home"]
     assert skerry("context", "use", "local").code == 0
     assert skerry("context", "use", "nope").code == 3
+    assert "did you mean 'home'?" in skerry("context", "use", "hoem").err
     assert skerry("--context", "home", "ps", "--json").json == []
     assert skerry("context", "delete", "home").code == 0
     assert skerry("--context", "home", "ps").code == 3

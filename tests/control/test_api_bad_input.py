@@ -251,3 +251,9 @@ async def test_uploads_have_their_own_limit(small: Api) -> None:
     assert (over.status, over.json["error"]["code"]) == (413, "too_large")
     told = await small.call("PUT", path, data=b"x" * (1024**2 + 1))
     assert told.status == 413
+
+
+async def test_a_project_that_is_not_there_is_not_taken_for_the_one_that_is(api: Api) -> None:
+    answer = await api.call("GET", "/v1/sandboxes", headers={"Skerry-Project": "team-a"})
+    assert (answer.status, answer.json["error"]["code"]) == (404, "not_found")
+    assert (await api.call("GET", "/v1/sandboxes", headers={"Skerry-Project": "default"})).status == 200

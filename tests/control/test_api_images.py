@@ -45,6 +45,7 @@ async def test_failed_pull_says_why_and_can_be_tried_again(api: Api) -> None:
     assert (refused.status, "does not answer" in refused.message) == (409, True)
     api.agent.refuse.clear()
     assert (await api.call("POST", "/v1/images?wait_s=5", body)).json["state"] == "ready"
+    assert [image["state"] for image in (await api.call("GET", "/v1/images?name=x")).json["items"]] == ["ready"]
     assert (await api.call("POST", "/v1/sandboxes?wait_s=5", {"image": "x"})).json["state"] == "running"
 
 

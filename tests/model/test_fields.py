@@ -48,7 +48,9 @@ def test_names(name: str) -> None:
     assert TypeAdapter(Name).validate_python(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a_b", "a.b", "ä", "a" * 64, "a\n", "a b", "../a", "a\0"])
+@pytest.mark.parametrize(
+    "name", ["", "-a", "a-", "A", "a_b", "a.b", "ä", "a" * 64, "a\n", "a b", "../a", "a\0", "sb-0123456789ab"]
+)
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Name).validate_python(name)

@@ -77,6 +77,9 @@ def test_forks_are_other_computers_with_the_same_disk(client: Client) -> None:
             infos = [fork.info() for fork in forks]
             assert {info.parent for info in infos} == {sandbox.id}
             assert len({info.address for info in infos} | {sandbox.info().address}) == 4
+            forks[2].stop(grace_s=0)
+            forks[2].start()  # the checkpoint it came from is gone by now; its own disk is not
+            assert forks[2].commands.run("cat /root/work").stdout == "shared\n"
             forks[0].files.write("/root/work", b"mine")
             assert sandbox.files.read("/root/work") == b"shared\n"
             assert forks[1].files.read("/root/work") == b"shared\n"

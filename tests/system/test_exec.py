@@ -120,3 +120,16 @@ def test_a_detached_session_outlives_the_agent(sandbox: Sandbox, server: Server)
     result = command.wait()
     assert "survived" in result.stdout
     assert result.exit_code in (5, None)  # None: a kernel before 6.15 with no supervisor to reap it
+
+
+def test_a_client_that_leaves_ends_its_command(sandbox: Sandbox) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.commands.run("echo begun; exec sleep 4242", on_stdout=interrupt)
+    deadline = time.monotonic() + 10
+    while "sleep" in sandbox.commands.run("cat /proc/[0-9]*/comm").stdout:
+        assert time.monotonic() < deadline
+    assert [session.command for session in sandbox.commands.list() if "4242" in str(session.command)] == []
+
+
+def interrupt(_: str) -> None:
+    raise KeyboardInterrupt

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Mapping
 
+import anyio
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -97,8 +98,10 @@ class ExecRoutes:
             exit = session.exit.model_dump() | {"session": session.record.id}
             yield frame(EXIT, _json(exit))
         finally:
-            if not session.ended.is_set():
-                await self._execs.hang_up(session)
+            # Shielded: Starlette cancels this when the client leaves, and the command must be ended all the same.
+            with anyio.CancelScope(shield=True):
+                if not session.ended.is_set():
+                    await self._execs.hang_up(session)
             self._execs.release(session)
 
     async def sessions(self, request: Request) -> Response:

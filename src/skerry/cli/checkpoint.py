@@ -10,7 +10,7 @@ import click
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
 from skerry.cli.options import command, sandbox_argument, yes_option
-from skerry.cli.output import Columns, age, human_size, local_time, parts
+from skerry.cli.output import Columns, age, human_size, local_time, pairs, part, parts
 from skerry.cli.table import Entry
 from skerry.client import flows
 from skerry.client.calls import checkpoints as calls
@@ -108,6 +108,9 @@ def info(invocation: Invocation, sandbox: str, checkpoint: str) -> None:
             "image": spec["image"],
             "cpu": spec.get("cpu"),
             "memory": human_size(spec.get("memory")),
+            "command": " ".join(parts(spec, "command")),
+            "env": pairs(part(spec, "env")),
+            "labels": pairs(part(spec, "labels")),
             "not contained": ", ".join(parts(body, "not_contained")),
             "node": body.get("node"),
         }

@@ -19,7 +19,7 @@ from skerry.cli.options import (
     sandboxes_argument,
     yes_option,
 )
-from skerry.cli.output import Columns, age, human_size, local_time, pairs, part, parts
+from skerry.cli.output import Columns, age, human_duration, human_size, local_time, pairs, part, parts
 from skerry.cli.spec_options import spec_from, spec_options
 from skerry.cli.table import Entry
 from skerry.cli.tail_command import TailCommand, tail_argument
@@ -175,7 +175,7 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             ),
             "protected": "yes" if spec.get("protected") else None,
             "self-checkpoint": "yes" if spec.get("self_checkpoint") else None,
-            "checkpoints": f"every {policy['every_s']} s, keep {policy.get('keep')}" if policy.get("every_s") else None,
+            "checkpoints": _rhythm(policy),
             "forked from": body.get("parent"),
             "began as": body.get("source_checkpoint"),
             "node": body.get("node"),
@@ -185,6 +185,14 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "started": local_time(body.get("started_at")),
         }
     )
+
+
+def _rhythm(policy: dict[str, Any]) -> str | None:
+    """What of automatic checkpoints is wanted, in words."""
+    if not policy.get("every_s"):
+        return None
+    words = f"every {human_duration(policy['every_s'])}, keep {policy.get('keep')}"
+    return f"{words}, at most {human_duration(policy['max_age_s'])} old" if policy.get("max_age_s") else words
 
 
 def _each(invocation: Invocation, names: tuple[str, ...], act: Callable[[str], Any], done: str) -> None:

@@ -82,6 +82,7 @@ def serve(programs: str, print_unit: bool, **options: Any) -> None:
 def _settings(options: dict[str, Any]) -> Settings:
     from pydantic import ValidationError
 
+    from skerry.model.wire import explain
     from skerry.settings import Settings
 
     given = {name: value for name, value in options.items() if value is not None and value != ()}
@@ -91,9 +92,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        _refuse(f"setting {field}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}")
+        _refuse(f"setting {explain(error).say}")
 
 
 def _program_names(programs: str) -> list[str]:

@@ -18,6 +18,9 @@ from skerry.cli.tail_command import PassThrough
 from skerry.client.calls import commands as calls
 from skerry.errors import Invalid, NotFound
 
+LEAVE_KEY = b"\x1d"
+"""Ctrl-], as in telnet and virsh: hardly a program wants it, and unlike Ctrl-P Ctrl-Q nothing need be held back."""
+
 _IN = "Commands"
 _HERE = "skerry.cli.session:"
 ENTRIES = {
@@ -75,7 +78,10 @@ def chosen(invocation: Invocation, sandbox: str, ref: str | None) -> Any:
 @sandbox_argument
 @click.argument("session", required=False)
 def attach(invocation: Invocation, sandbox: str, session: str | None) -> int:
-    """See the output of SESSION, send it your input, end with its exit code. Ctrl-C leaves it running."""
+    """See the output of SESSION, send it your input, end with its exit code.
+
+    Ctrl-C leaves it running; Ctrl-] does if it has a terminal, where Ctrl-C is for the command.
+    """
     from skerry.cli import terminal
 
     found = chosen(invocation, sandbox, session)
@@ -83,7 +89,12 @@ def attach(invocation: Invocation, sandbox: str, session: str | None) -> int:
     with invocation.transport.exec_socket(calls.attach_path(sandbox, found["id"])) as socket:
         if tty:
             socket.resize(*terminal.size())
-        return exit_of(terminal.converse(socket, tty=tty, stdin=tty or not is_terminal(sys.stdin), close=False))
+        piped = not is_terminal(sys.stdin)
+        end = terminal.converse(socket, tty=tty, stdin=tty or piped, close=False, leave_key=LEAVE_KEY)
+    if end is not None:
+        return exit_of(end)
+    invocation.output.note(f"\nleft; {found['id']} goes on")
+    return 0
 
 
 @command("kill")

@@ -31,7 +31,7 @@ _OPTIONS = (
     click.option("--user", "-u", metavar="USER[:GROUP]", help="User it runs as [the image's, else root]."),
     click.option("--workdir", "-w", metavar="PATH", help="Working folder [the image's, else /]."),
     click.option("--protect", is_flag=True, help="Refuse to delete it until this is taken back."),
-    click.option("--self-checkpoint", is_flag=True, help="It may checkpoint itself through /.skerry/api.sock."),
+    click.option("--self-checkpoint", is_flag=True, help="It may checkpoint itself through /.skerry/run/api.sock."),
     click.option("--checkpoint-every", type=DURATION, metavar="TIME", help="Checkpoint it by itself, such as 10m."),
     click.option("--checkpoint-keep", type=int, metavar="N", help="How many of those stay [10]."),
     click.option("--checkpoint-max-age", type=DURATION, metavar="TIME", help="How long those stay."),

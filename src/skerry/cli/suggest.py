@@ -49,6 +49,8 @@ def hint_for(invocation: Invocation, error: SkerryError) -> str:
         if close:
             return f"; did you mean {' or '.join(repr(match) for match in close)}?"
         if noun == "image":
+            if "image pull" in error.say:
+                return ""
             return "; `skerry image list` shows those here, `skerry image pull` and `build` bring more"
         return "; `skerry ps` shows those that exist" if known else "; there is none: `skerry create IMAGE` makes one"
     return ""

@@ -30,16 +30,18 @@ def size() -> tuple[int, int]:
     return max(1, found.lines), max(1, found.columns)
 
 
-def converse(socket: ExecSocket, *, tty: bool, stdin: bool, close: bool = True) -> Any:
-    """Pass bytes both ways until the command ends; returns its exit as the server tells it.
+def converse(socket: ExecSocket, *, tty: bool, stdin: bool, close: bool = True, leave_key: bytes | None = None) -> Any:
+    """Pass bytes both ways until the command ends; returns its exit as the server tells it, None if we left before.
 
     `close`: where we have no stdin to send, the command is told that there is none.
+    `leave_key`: the byte that, typed at a terminal, leaves the command running.
     """
     from skerry.cli.execute import show
 
     with _raw_terminal(tty), _resizes(tty) as resized:
         if stdin:
-            threading.Thread(target=_send_stdin, args=(socket, resized), daemon=True).start()
+            leave_by = leave_key if tty else None
+            threading.Thread(target=_send_stdin, args=(socket, resized, leave_by), daemon=True).start()
         else:
             if close:
                 socket.close_stdin()
@@ -49,7 +51,7 @@ def converse(socket: ExecSocket, *, tty: bool, stdin: bool, close: bool = True) 
             end = show(frame)
             if end is not None:
                 return end
-    raise AssertionError("frames end with an exit or an error")
+    return None
 
 
 @contextmanager
@@ -92,7 +94,7 @@ def _resizes(wanted: bool) -> Generator[int]:
             signal.signal(signal.SIGWINCH, before)
 
 
-def _send_stdin(socket: ExecSocket, resized: int) -> None:
+def _send_stdin(socket: ExecSocket, resized: int, leave_key: bytes | None) -> None:
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
         socket.close_stdin()
         return
@@ -105,6 +107,9 @@ def _send_stdin(socket: ExecSocket, resized: int) -> None:
             data = os.read(source, READ_BYTES)
             if not data:
                 socket.close_stdin()
+                return
+            if leave_key is not None and leave_key in data:
+                socket.leave()
                 return
             socket.send_stdin(data)
 

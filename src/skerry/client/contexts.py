@@ -79,7 +79,10 @@ class Contexts:
 
     def get(self, name: str) -> Context:
         if name not in self.items:
-            raise NotFound(f"there is no context {name!r}")
+            import difflib
+
+            close = difflib.get_close_matches(name, self.items, n=1)
+            raise NotFound(f"there is no context {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
         return self.items[name]
 
     def delete(self, name: str) -> None:

@@ -27,7 +27,7 @@ from websockets.uri import parse_uri
 from skerry.client import translate, wire
 from skerry.client.target import Target
 from skerry.client.transport import CONNECT_S, USER_AGENT
-from skerry.errors import DeadlineExceeded
+from skerry.errors import DeadlineExceeded, SkerryError
 
 OPEN_S = 60.0
 READ_BYTES = 256 * 1024
@@ -43,6 +43,7 @@ class ExecSocket:
         self._lock = threading.Lock()  # held for calls that cannot block
         self._unsent = bytearray()
         self._parts: list[bytes] = []
+        self._left = False
         # What the server sent in one piece with its handshake.
         self._early = self._messages(protocol.events_received())
 
@@ -84,15 +85,30 @@ class ExecSocket:
         self._send(wire.resize_message(rows, columns))
 
     def frames(self, timeout_s: float | None = None) -> Iterator[wire.Frame]:
-        """(channel, payload) of stdout, stderr and, last, exit. Raises DeadlineExceeded after `timeout_s`."""
+        """(channel, payload) of stdout, stderr and, last, exit; no exit after `leave`. Raises DeadlineExceeded after
+        `timeout_s`."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             early, self._early = self._early, []
-            for message in early or self._received(deadline, timeout_s):
+            try:
+                messages = early or self._received(deadline, timeout_s)
+            except SkerryError:
+                if self._left:
+                    return
+                raise
+            for message in messages:
                 frame = wire.split_message(message)
                 yield frame
                 if frame[0] == wire.EXIT:
                     return
+
+    def leave(self) -> None:
+        """From another thread: `frames` ends now, whatever the command does."""
+        self._left = True
+        try:
+            self._socket.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
 
     def close(self) -> None:
         """Ends a command that is not detached."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import Any
 
 from skerry.client.target import Target
@@ -60,9 +59,9 @@ def from_failure(failure: Exception, target: Target) -> SkerryError:
         return Forbidden(f"you may not open {target.address}; become root, or use `skerry context create`")
     if isinstance(failure, TimeoutError):
         return DeadlineExceeded(f"{where} did not answer in time", because=str(failure))
-    if isinstance(failure, IncompleteRead | RemoteDisconnected | ConnectionError | EOFError):
+    if isinstance(failure, ConnectionError | EOFError):
         return Unavailable(f"{where} broke the connection before the answer was whole", because=repr(failure))
-    if isinstance(failure, HTTPException | ValueError):
+    if isinstance(failure, ValueError):
         return Unavailable(f"what listens at {target.address} is not Skerry: it does not speak HTTP as we do")
     words = getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
     return Unavailable(f"cannot reach {where}: {words}", because=repr(failure))

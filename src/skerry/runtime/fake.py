@@ -198,6 +198,8 @@ class FakeRuntime:
         shutil.rmtree(self._path("images", digest), ignore_errors=True)
 
     async def create_disk(self, sandbox_id: str, source_image: str | None, source_checkpoint: str | None) -> bool:
+        if self._path("disks", sandbox_id).exists():
+            return False
         if source_image is not None:
             source = self._existing("images", source_image)
         else:

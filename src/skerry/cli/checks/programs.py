@@ -9,7 +9,7 @@ from skerry.cli.checks.host import Host
 
 CRUN_LEAST = (1, 8)
 ESSENTIAL = (
-    ("catatonit", "catatonit", "first process of each sandbox"),
+    ("catatonit", "catatonit", "is the first process of each sandbox"),
     ("mkfs.btrfs", "btrfs-progs", "makes the pool"),
     ("losetup", "util-linux", "attaches the pool"),
     ("ip", "iproute2", "shows networks"),

@@ -46,6 +46,10 @@ def checked_name(name: str, field: str) -> str:
 async def _insert(
     tx: Transaction, name: str, source: str, *, include: list[str] | None = None, insecure: bool = False
 ) -> Image:
+    for old in await tx.images.newest_named([name]):
+        if old.project == tx.project and old.state is _I.FAILED:
+            # What could not be made is of no use to anybody who tries again under the same name.
+            await request_deletion(tx, old)
     image_id = make_id("image", tx.chance(6))
     operation = tx.operations.new("image.create", image_id, tx.project)
     image = Image(

@@ -158,15 +158,14 @@ class Pool:
         self, sandbox_id: str, source_image: str | None, source_checkpoint: str | None, limit_bytes: int | None = None
     ) -> bool:
         """A writable copy of exactly one source; False if the sandbox has its disk already."""
-        if source_image is not None:
-            source = self.image_path(source_image)
-        elif source_checkpoint is not None:
-            source = self.checkpoint_path(source_checkpoint)
-        else:
+        if source_image is None and source_checkpoint is None:
             raise ValueError("a disk needs an image or a checkpoint to start from")
         target = self._root / "disks" / sandbox_id
         made = False
+        # The source is looked for only when it is needed: a fork's checkpoint may be gone when the fork starts again.
         if not target.exists():
+            image = self.image_path(source_image) if source_image is not None else None
+            source = image or self.checkpoint_path(str(source_checkpoint))
             await self._require_room()
             made = await self._snapshot(source, target, readonly=False)
         if limit_bytes is not None:
