@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import base_image
+import click
 
 import skerry as skerry_package
 from skerry.settings import Settings
@@ -114,7 +115,8 @@ class Served:
 
     def __enter__(self) -> Served:
         skerry = str(Path(sys.executable).with_name("skerry"))
-        compileall.compile_dir(str(Path(skerry_package.__file__).parent), quiet=2)  # as an installed package is
+        for package in (skerry_package, click):  # as installed packages are
+            compileall.compile_dir(str(Path(package.__file__ or "").parent), quiet=2)
         self.process = subprocess.Popen(
             [
                 *(skerry, "serve", "--data-dir", str(self.data_dir), "--listen", self.settings.listen),

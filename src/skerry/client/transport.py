@@ -1,4 +1,4 @@
-"""Calls over HTTP, blocking. On http.client for the CLI, each start of which aiohttp would delay by 300 ms."""
+"""Calls over HTTP, blocking. Without aiohttp, which would delay each start of the CLI by 300 ms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from skerry import __version__
 from skerry.client import translate
 from skerry.client.call import Call, Reply
 from skerry.client.flows import Flow
+from skerry.client.http1 import Connection, Response
 from skerry.client.target import Target
 from skerry.errors import Invalid, SkerryError
 
@@ -34,18 +34,7 @@ RETRY_PAUSES_S = (0.05, 0.25)
 """Before each further attempt of a GET whose connection was refused or reset."""
 CHUNK_BYTES = 256 * 1024
 
-_BROKEN = (OSError, HTTPException, ValueError)
-
-
-class _UnixConnection(HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=CONNECT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(CONNECT_S)
-        self.sock.connect(self._path)
+_BROKEN = (OSError, EOFError, ValueError)
 
 
 class Transport:
@@ -54,7 +43,7 @@ class Transport:
     def __init__(self, target: Target, *, pause: Callable[[float], None] = time.sleep) -> None:
         self.target = target
         self._pause = pause
-        self._idle: list[tuple[float, HTTPConnection]] = []
+        self._idle: list[tuple[float, Connection]] = []
         self._lock = threading.Lock()
         self._headers = {"User-Agent": USER_AGENT, **target.headers}
 
@@ -121,11 +110,8 @@ class Transport:
         stream.close()
         raise translate.from_answer(response.status, text, self.target)
 
-    def _exchange(self, connection: HTTPConnection, call: Call[Any]) -> HTTPResponse:
-        if connection.sock is None:
-            connection.connect()
-        assert connection.sock is not None
-        connection.sock.settimeout(call.reply_s)
+    def _exchange(self, connection: Connection, call: Call[Any]) -> Response:
+        connection.connect().settimeout(call.reply_s)
         headers = {**self._headers, "Accept": call.accept}
         data: Any = call.data
         if call.body is not None:
@@ -134,35 +120,36 @@ class Transport:
         elif data is not None:
             headers["Content-Type"] = "application/octet-stream"
         try:
-            connection.request(call.method, call.target, body=data, headers=headers)
+            connection.request(call.method, call.target, headers, data)
         except (BrokenPipeError, ConnectionResetError):
             if data is None:
                 raise
             # A server that refuses a body answers and hangs up before it has read it all: the answer says why.
-        return connection.getresponse()
+        return connection.response()
 
-    def _connection(self) -> HTTPConnection:
+    def _connection(self) -> Connection:
         now = time.monotonic()
         with self._lock:
             while self._idle:
                 since, connection = self._idle.pop()
                 # Readable while nothing was asked means: closed by the server.
-                if now - since < IDLE_S and not select.select([connection.sock], [], [], 0)[0]:
+                if now - since < IDLE_S and not select.select([connection.connect()], [], [], 0)[0]:
                     return connection
                 connection.close()
         return self._new_connection()
 
-    def _new_connection(self) -> HTTPConnection:
+    def _new_connection(self) -> Connection:
         path = self.target.unix_path
         if path is not None:
             if len(path.encode()) > 107:
                 raise Invalid(f"the path of a socket is at most 107 bytes: {path}", field="address")
-            return _UnixConnection(path)
+            return Connection("localhost", lambda: _dial_unix(path))
         url = urlsplit(self.target.address)
-        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-        return kind(url.hostname or "localhost", url.port, timeout=CONNECT_S)
+        is_tls = url.scheme == "https"
+        host, port = url.hostname or "localhost", url.port or (443 if is_tls else 80)
+        return Connection(url.netloc, lambda: _dial_tls(host, port) if is_tls else _dial_tcp(host, port))
 
-    def give_back(self, connection: HTTPConnection) -> None:
+    def give_back(self, connection: Connection) -> None:
         """A stream was read to its end: its connection may serve the next call."""
         with self._lock:
             if len(self._idle) < IDLE_CONNECTIONS_MAX and connection.sock is not None:
@@ -174,10 +161,10 @@ class Transport:
 class Stream:
     """An answer in chunks, each as soon as it is there."""
 
-    def __init__(self, transport: Transport, connection: HTTPConnection, response: HTTPResponse) -> None:
+    def __init__(self, transport: Transport, connection: Connection, response: Response) -> None:
         self.status = response.status
         self._transport = transport
-        self._connection: HTTPConnection | None = connection
+        self._connection: Connection | None = connection
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
@@ -189,10 +176,8 @@ class Stream:
         if self._connection is None:
             return b""
         try:
-            chunk = self._response.read1(CHUNK_BYTES)
-            if not chunk and self._response.length:
-                raise EOFError(f"{self._response.length} bytes are missing")
-        except (*_BROKEN, EOFError) as failure:
+            chunk = self._response.read_some(CHUNK_BYTES)
+        except _BROKEN as failure:
             self.close()
             raise translate.from_failure(failure, self._transport.target) from None
         if not chunk:
@@ -202,7 +187,6 @@ class Stream:
     def _end(self) -> None:
         connection, self._connection = self._connection, None
         reusable = not self._response.will_close
-        self._response.close()
         if connection is not None:
             if reusable:
                 self._transport.give_back(connection)
@@ -213,12 +197,10 @@ class Stream:
         """Hang up; the server takes it as the end of our interest."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            if self._response.isclosed() and not self._response.will_close:
+            if self._response.ended and not self._response.will_close:
                 self._transport.give_back(connection)
                 return
-            # Closing the response reads on what is left of it in some versions; the socket goes first.
             connection.close()
-            self._response.close()
 
     def __enter__(self) -> Stream:
         return self
@@ -227,3 +209,31 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _dial_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(CONNECT_S)
+    try:
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _dial_tcp(host: str, port: int) -> socket.socket:
+    sock = socket.create_connection((host, port), CONNECT_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _dial_tls(host: str, port: int) -> socket.socket:
+    import ssl
+
+    sock = _dial_tcp(host, port)
+    try:
+        return ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+    except BaseException:
+        sock.close()
+        raise

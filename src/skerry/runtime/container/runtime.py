@@ -15,6 +15,7 @@ from pathlib import Path
 from skerry.errors import Conflict, Failed
 from skerry.model.sandbox import MIB, ExitReason
 from skerry.runtime.container import crun as crun_words
+from skerry.runtime.container.attach_wait import AttachWait
 from skerry.runtime.container.box import Box
 from skerry.runtime.container.cgroups import Cgroups
 from skerry.runtime.container.crun import Crun
@@ -51,6 +52,7 @@ class ContainerRuntime:
         self._launcher = launcher
         self._boxes: dict[str, Box] = {}
         self._clearing: dict[str, asyncio.Lock] = {}
+        self._attach_wait = AttachWait()
         self._reaping: asyncio.Task[None] | None = None
 
     # The machine
@@ -70,6 +72,7 @@ class ContainerRuntime:
         await self._pool.open()
         self._layout.make()
         self._launcher.open()
+        self._attach_wait.open()
         await asyncio.to_thread(settle_runs, self._crun.root)
         for sandbox_id in self._cgroups.names():
             self._cgroups.thaw(sandbox_id)  # an agent that died in a checkpoint left it frozen
@@ -82,6 +85,7 @@ class ContainerRuntime:
             box.close()
         self._boxes.clear()
         self._launcher.close()
+        await self._attach_wait.close()
         await self._cgroups.remove_parent()
         await self._pool.close()
 
@@ -111,6 +115,7 @@ class ContainerRuntime:
         await self._pool.delete_image(digest)
 
     async def create_disk(self, sandbox_id: str, source_image: str | None, source_checkpoint: str | None) -> bool:
+        self._attach_wait.begin()
         return await self._pool.create_disk(sandbox_id, source_image, source_checkpoint)
 
     def disk_path(self, sandbox_id: str) -> Path:
@@ -133,6 +138,7 @@ class ContainerRuntime:
             return pid
         if self._has_remains(plan.sandbox_id):
             await self._clear(plan.sandbox_id)
+        self._attach_wait.begin()
         disk = self._pool.disk_path(plan.sandbox_id)
         await self._pool.set_limit(plan.sandbox_id, plan.spec.disk)
         try:
@@ -265,6 +271,7 @@ class ContainerRuntime:
 
     async def exec(self, sandbox_id: str, plan: ExecPlan) -> ExecProcess:
         box = self._running(sandbox_id)
+        self._attach_wait.begin()
         async with box.door:
             self._running(sandbox_id)
             process, entering = await self._launcher.exec(box, plan, lambda: self._cgroups.pids(sandbox_id))
