@@ -16,6 +16,11 @@ POLL_S = 0.5
 
 def reap_orphans() -> int:
     """Every zombie child of ours that no `Child` waits for; how many there were."""
+    try:
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return 0  # the usual case, in one call: looking at each child would cost 1 % of a core with 200 sandboxes
+    except ChildProcessError:
+        return 0
     me = os.getpid()
     try:
         pids = Path(f"/proc/{me}/task/{me}/children").read_text().split()
