@@ -21,7 +21,8 @@ MASK = "***"
 
 _SECRET = re.compile(r"(^|_)(key|token|secret|password|passwd|authorization|cookie)(_|$)", re.IGNORECASE)
 _BEARER = re.compile(r"(?i)\b(bearer\s+)\S+")
-_URL_PASSWORD = re.compile(r"(\w+://[^/\s:@]*):[^/\s@]*@")
+# A bounded scheme: with `\w+` a long word costs the square of its length.
+_URL_PASSWORD = re.compile(r"(\w{1,16}://[^/\s:@]*):[^/\s@]*@")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@,+%-]+")
 
 
@@ -40,8 +41,9 @@ def _value(name: str, value: object) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    text = _URL_PASSWORD.sub(rf"\1:{MASK}@", _BEARER.sub(rf"\1{MASK}", text))
-    return text if len(text) <= VALUE_CHARACTERS_MAX else text[:VALUE_CHARACTERS_MAX] + "…"
+    if len(text) > VALUE_CHARACTERS_MAX:
+        text = text[:VALUE_CHARACTERS_MAX] + "…"
+    return _URL_PASSWORD.sub(rf"\1:{MASK}@", _BEARER.sub(rf"\1{MASK}", text))
 
 
 def _printable(text: str) -> str:

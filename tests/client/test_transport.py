@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,17 @@ def test_a_socket_path_that_is_too_long_says_so() -> None:
         Transport(Target("unix:///" + "x" * 200, None)).json(Call("GET", "/health"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every socket")
-def test_a_socket_of_somebody_else(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "s"))
-        (tmp_path / "s").chmod(0)
-        with pytest.raises(Forbidden):
-            Transport(Target(f"unix://{tmp_path}/s", None)).json(Call("GET", "/health"))
+def test_a_socket_of_somebody_else() -> None:
+    # Root may open every socket, so root becomes nobody for the moment of the call.
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        Path(folder).chmod(0o755)
+        server.bind(f"{folder}/s")
+        Path(folder, "s").chmod(0)
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(Forbidden):
+                Transport(Target(f"unix://{folder}/s", None)).json(Call("GET", "/health"))
+        finally:
+            os.seteuid(before)

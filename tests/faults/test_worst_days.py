@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -84,7 +85,8 @@ def reboot(server: Server) -> None:
     """All processes gone, the pool unmounted, /run empty: what is left of a machine after one."""
     server.kill("control", "agent")
     for pid in machine.processes(server.settings):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # went with its sandbox's first process
+            os.kill(pid, signal.SIGKILL)
     until(lambda: not machine.processes(server.settings))
     until(lambda: not machine.loop_devices(server.settings))
     for root, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
