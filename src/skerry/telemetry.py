@@ -41,9 +41,8 @@ def _value(name: str, value: object) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    if len(text) > VALUE_CHARACTERS_MAX:
-        text = text[:VALUE_CHARACTERS_MAX] + "…"
-    return _URL_PASSWORD.sub(rf"\1:{MASK}@", _BEARER.sub(rf"\1{MASK}", text))
+    text = _URL_PASSWORD.sub(rf"\1:{MASK}@", _BEARER.sub(rf"\1{MASK}", text))
+    return text if len(text) <= VALUE_CHARACTERS_MAX else text[:VALUE_CHARACTERS_MAX] + "…"
 
 
 def _printable(text: str) -> str:
