@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import os
 import socket
+import ssl
+import subprocess
 import tempfile
 import threading
 from pathlib import Path
@@ -127,3 +130,33 @@ def test_a_socket_of_somebody_else() -> None:
                 Transport(Target(f"unix://{folder}/s", None)).json(Call("GET", "/health"))
         finally:
             os.seteuid(before)
+
+
+def test_tls_is_spoken_and_an_unknown_certificate_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=localhost"
+    command = [*make.split(), "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Greeter) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        target = Target(f"https://localhost:{server.server_port}", None)
+        with pytest.raises(Unavailable, match="not trusted"):
+            Transport(target).json(Call("GET", "/health"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
+        assert Transport(target).json(Call("GET", "/health")) == {"status": "ok"}
+        server.shutdown()
+
+
+class Greeter(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "16")
+        self.end_headers()
+        self.wfile.write(b'{"status": "ok"}')
+
+    def log_message(self, *_: object) -> None:
+        pass

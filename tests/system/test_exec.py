@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from skerry import Client, Sandbox
-from skerry.errors import Invalid
+from skerry.errors import Conflict, Invalid
 from tests.server import Server
 
 IMAGE = "debian:12"
@@ -111,6 +111,8 @@ def test_detached_sessions_are_listed_reattached_and_killed(sandbox: Sandbox, se
     assert first[1].startswith("tick 1\n")
     command.kill("KILL")
     assert command.wait().exit_code == 137
+    with pytest.raises(Conflict, match="ended already"):
+        command.kill()
 
 
 def test_a_detached_session_outlives_the_agent(sandbox: Sandbox, server: Server) -> None:

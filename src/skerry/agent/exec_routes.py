@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from skerry.agent.execs import Execs, Session, text, was_truncated
 from skerry.agent.sandboxes import Sandboxes
-from skerry.errors import Invalid, SkerryError
+from skerry.errors import Conflict, Invalid, SkerryError
 from skerry.model.exec import (
     CLOSE,
     EXIT,
@@ -117,6 +117,8 @@ class ExecRoutes:
     async def kill(self, request: Request) -> Response:
         session = self._session(request)
         asked = KillRequest.model_validate_json(await request.body() or b"{}")
+        if session.ended.is_set():
+            raise Conflict("the command has ended already", because=f"{session.record.id}: {session.record.exit}")
         name = asked.signal.removeprefix("SIG")
         await self._execs.kill(session, signal.Signals[f"SIG{name}"])
         return JSONResponse(session.record.model_dump(mode="json"))

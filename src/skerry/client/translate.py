@@ -57,6 +57,9 @@ def from_failure(failure: Exception, target: Target) -> SkerryError:
         return Unavailable(f"{where} is not running; start it with `skerry serve`", because=str(failure))
     if isinstance(failure, PermissionError):
         return Forbidden(f"you may not open {target.address}; become root, or use `skerry context create`")
+    if type(failure).__name__ == "SSLCertVerificationError":  # by name: importing ssl costs each start of the CLI
+        say = f"the certificate of {target.address} is not trusted; name its authority's file in SSL_CERT_FILE"
+        return Unavailable(say, because=str(failure))
     if isinstance(failure, TimeoutError):
         return DeadlineExceeded(f"{where} did not answer in time", because=str(failure))
     if isinstance(failure, ConnectionError | EOFError):
