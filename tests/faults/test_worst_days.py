@@ -122,11 +122,20 @@ def _can_create(client) -> bool:
     return True
 
 
+def sleepers(server: Server) -> list[int]:
+    found: list[int] = []
+    for pid in machine.processes(server.settings):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep"):
+                found.append(pid)
+    return found
+
+
 def test_a_sandbox_whose_init_was_killed_by_the_operator_is_seen(server: Server) -> None:
     with connect(server) as client:
         box = client.sandboxes.create(IMAGE, command="exec sleep 100000")
-        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in machine.processes(server.settings)}
-        [pid] = [pid for pid, command in commands.items() if command.startswith(b"sleep")]
+        until(lambda: sleepers(server) != [])  # the shell has just begun
+        [pid] = sleepers(server)
         os.kill(pid, signal.SIGKILL)
         until(lambda: box.info().state is S.STOPPED)
         ended = box.info().exit
