@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from skerry.model.order import Report
 
 BEAT_S = 5.0
-WATCHERS_MAX = 16
 QUEUE_MAX = 10_000
 
 

@@ -13,10 +13,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)  # releases the GIL for the length of 
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWNET = 0x4000_0000
 
-MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
-MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_NOATIME = 1024
 MS_BIND = 4096
