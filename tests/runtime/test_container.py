@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from skerry.runtime.container import crun as crun_words
 from skerry.runtime.container.cgroups import CgroupsV1, detect
 from skerry.runtime.container.crun import Crun
 from skerry.runtime.container.launch import Launcher, Layout
+from skerry.runtime.container.spawn import Child
 from skerry.runtime.contract import ExecPlan, Runtime
 from tests.runtime.conftest import IMAGE, PATH, Machine
 
@@ -181,6 +184,20 @@ def test_background_output_is_drained_by_the_next_agent(machine: Machine) -> Non
     assert code == 0
 
 
+def test_output_of_a_command_that_ends_before_we_look(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with more to do than processors, where the agent gets no turn meanwhile."""
+    box = machine.box()
+    spawn = Child.spawn
+
+    def late(arguments: Sequence[str], **more: Any) -> Child:
+        child = spawn(arguments, **more)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        return child
+
+    monkeypatch.setattr(Child, "spawn", late)
+    assert machine.sh(box, "echo out; echo err >&2") == (0, "out\nerr\n")
+
+
 def test_main_waits_for_a_reader_and_loses_nothing(machine: Machine) -> None:
     box = machine.box(command=["sh", "-c", "sleep 0.5; seq 100000; exec sleep 1000"])
     runtime = machine.runtime
@@ -297,8 +314,6 @@ def test_descriptors_do_not_pile_up(machine: Machine) -> None:
 
 def test_code_of_a_process_that_another_reaped(machine: Machine) -> None:
     """After a restart of the agent the supervisor reaps; it writes the code, the kernel may know it too."""
-    from skerry.runtime.container.spawn import Child
-
     exits = machine.settings.run_path / "exits"
 
     async def scene() -> int | None:

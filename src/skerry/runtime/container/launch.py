@@ -183,47 +183,50 @@ class Launcher:
             open_files_max=_open_files_max(),
             window=plan.size if plan.tty else None,
         )
-        try:
-            write_private(files.process, json.dumps(wanted))
-            if plan.tty:
-                child, terminal_fd = await self._spawn_with_terminal(box, files, plan.size)
-                stdin_fd = None
-            else:
-                child, stdin_fd = self._spawn_with_pipes(box, files, who, stdin=plan.stdin)
-                terminal_fd = None
-        except BaseException:
-            files.remove(pipes=True)
-            raise
-        process = ExecProcess(
-            child=child,
-            files=files,
-            members=members,
-            leave=box.keep_draining,
-            stdin_fd=stdin_fd,
-            terminal_fd=terminal_fd,
-        )
+        with contextlib.ExitStack() as held:
+            try:
+                write_private(files.process, json.dumps(wanted))
+                if plan.tty:
+                    child, terminal_fd = await self._spawn_with_terminal(box, files, plan.size)
+                    stdin_fd = None
+                else:
+                    child, stdin_fd = self._spawn_with_pipes(box, files, who, held, stdin=plan.stdin)
+                    terminal_fd = None
+            except BaseException:
+                files.remove(pipes=True)
+                raise
+            # It opens the pipes while we still hold their other end: a command may have come and gone by now, and
+            # what it wrote would go with the last descriptor.
+            process = ExecProcess(
+                child=child,
+                files=files,
+                members=members,
+                leave=box.keep_draining,
+                stdin_fd=stdin_fd,
+                terminal_fd=terminal_fd,
+            )
         return process, Entering(child, files.pid)
 
     def _spawn_with_pipes(
-        self, box: Box, files: ExecFiles, who: oci.Identity, *, stdin: bool
+        self, box: Box, files: ExecFiles, who: oci.Identity, held: contextlib.ExitStack, *, stdin: bool
     ) -> tuple[Child, int | None]:
+        """`held` closes our copies of the command's ends."""
         uid, gid = box.uid_base + who.uid, box.uid_base + who.gid
-        with contextlib.ExitStack() as stack:
-            stdout_fd, stderr_fd = (_closing(stack, make_fifo(path, uid, gid)) for path in files.pipes())
-            write_fd = None
-            if stdin:
-                read_fd, write_fd = os.pipe()
-                _closing(stack, read_fd)
-                os.fchown(read_fd, uid, gid)
-                os.set_blocking(write_fd, False)
-            else:
-                read_fd = _closing(stack, _empty_pipe(uid, gid))
-            try:
-                return self._spawn(box, files, (read_fd, stdout_fd, stderr_fd), console=None), write_fd
-            except BaseException:
-                if write_fd is not None:
-                    os.close(write_fd)
-                raise
+        stdout_fd, stderr_fd = (_closing(held, make_fifo(path, uid, gid)) for path in files.pipes())
+        write_fd = None
+        if stdin:
+            read_fd, write_fd = os.pipe()
+            _closing(held, read_fd)
+            os.fchown(read_fd, uid, gid)
+            os.set_blocking(write_fd, False)
+        else:
+            read_fd = _closing(held, _empty_pipe(uid, gid))
+        try:
+            return self._spawn(box, files, (read_fd, stdout_fd, stderr_fd), console=None), write_fd
+        except BaseException:
+            if write_fd is not None:
+                os.close(write_fd)
+            raise
 
     async def _spawn_with_terminal(self, box: Box, files: ExecFiles, size: WindowSize) -> tuple[Child, int]:
         with contextlib.ExitStack() as stack:
