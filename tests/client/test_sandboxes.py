@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from skerry.errors import AlreadyExists, Failed, Invalid, NotFound, Protected
+from skerry.client import flows
+from skerry.client.call import Reply
+from skerry.client.calls import sandboxes as calls
+from skerry.errors import AlreadyExists, Conflict, Failed, Invalid, NotFound, Protected
 from skerry.model.sandbox import S
 from tests.client.fake_control import FakeControl
 
@@ -48,6 +51,14 @@ def test_a_sandbox_that_does_not_start_says_why(client: Any, control: FakeContro
     control.fail_start = True
     with pytest.raises(Failed, match="web failed: no such command"):
         client.sandboxes.create("debian:12", name="web")
+
+
+@pytest.mark.parametrize("state", ["deleting", "deleted"])
+def test_what_is_deleted_while_it_is_made_was_not_made(state: str) -> None:
+    flow = flows.settle(lambda wait_s: calls.create({}, wait_s), lambda had: calls.get(had["id"]))
+    next(flow)
+    with pytest.raises(Conflict, match="web was deleted meanwhile"):
+        flow.send(Reply(201, {"name": "web", "state": state}))
 
 
 def test_errors_are_typed_and_name_the_field(client: Any, box: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from skerry.client.call import Call, Reply
 from skerry.client.calls import cloud
-from skerry.errors import DeadlineExceeded, Failed
+from skerry.errors import Conflict, DeadlineExceeded, Failed
 
 T = TypeVar("T")
 Flow = Generator[Call[Any], Reply, T]
@@ -32,7 +32,8 @@ def settle(
 ) -> Flow[Any]:
     """Send `make(wait_s)`, wait until the work it began has ended, and return the object as it is then.
 
-    `again(body)` reads the object anew; None where it will be gone. Raises Failed with the server's reason.
+    `again(body)` reads the object anew; None where it will be gone. Raises Failed with the server's reason, and
+    Conflict when someone else deleted the object meanwhile.
     """
     deadline = now() + timeout_s
     reply = yield make(min(timeout_s, WAIT_STEP_S))
@@ -44,6 +45,8 @@ def settle(
         reply = yield again(reply.body)
     if reply.body is not None:
         _refuse_failed(reply.body)
+        if again is not None:
+            _refuse_gone(reply.body)
     return reply.body
 
 
@@ -67,6 +70,7 @@ def settle_all(
         items = fresh
     for item in items:
         _refuse_failed(item)
+        _refuse_gone(item)
     return items
 
 
@@ -75,6 +79,11 @@ def _refuse_failed(body: Any) -> None:
         return
     name = body.get("name") or body.get("id") or "it"
     raise Failed(f"{name} failed: {body.get('reason') or 'the server gives no reason'}")
+
+
+def _refuse_gone(body: Any) -> None:
+    if body.get("state") in ("deleting", "deleted"):
+        raise Conflict(f"{body.get('name') or body.get('id') or 'it'} was deleted meanwhile")
 
 
 def finish(operation: str, *, deadline_s: float, now: Callable[[], float] = time.monotonic) -> Flow[Any]:
