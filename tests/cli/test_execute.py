@@ -246,6 +246,8 @@ def test_cp_follows_a_link_only_when_told(skerry: Skerry, box: str, control: Fak
     assert (tmp_path / "got").read_text() == "content"
     ended = skerry("cp", "box:/etc/link", str(tmp_path / "as-link"))
     assert "outside of the copy" in ended.err
+    assert "-L copies what /etc/link points to" in ended.err
+    assert ended.code == 2
 
 
 @pytest.mark.parametrize("arguments", [("a", "b"), ("x:/a", "y:/b")])

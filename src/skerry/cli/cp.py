@@ -92,6 +92,8 @@ def download(invocation: Invocation, box: str, remote: str, local: str, follow_l
     with invocation.transport.stream(calls.read_archive(base, copying.archive_path(remote))) as stream:
         done = copying.unpack(stream, folder, name, all_links=all_links, on_skip=skipped.append)
     _tell_skipped(invocation, skipped)
+    if skipped and not done.files and not (folder / name).is_dir():
+        raise Invalid(f"nothing was copied; -L copies what {remote} points to, --all-links the link itself")
     if invocation.output.json:
         invocation.output.emit({"files": done.files, "bytes": done.size_bytes})
     elif is_terminal(sys.stdout):
