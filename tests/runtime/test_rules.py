@@ -164,6 +164,7 @@ def test_complaints_are_read_and_removed(tmp_path: Path) -> None:
         ("executable file `x` not found in $PATH: No such file or directory", 127),
         ("open executable: Permission denied", 126),
         ("exec container process `/x`: Exec format error", 126),
+        ("exec: Argument list too long", 126),
         ("chdir `/nope`: No such file or directory", None),
         ("the container `sb` is not running", None),
     ],

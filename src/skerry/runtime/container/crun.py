@@ -19,7 +19,8 @@ PROBE_WAIT_S = 10.0
 
 _COMMAND_NOT_FOUND = re.compile(r"executable file .* not found|(?:exec|open executable).*: No such file")
 _COMMAND_NOT_EXECUTABLE = re.compile(
-    r"(?:open executable|exec|execve?).*: (?:Permission denied|Exec format error|Is a directory|Invalid argument)"
+    r"(?:open executable|exec|execve?).*: "
+    r"(?:Permission denied|Exec format error|Is a directory|Invalid argument|Argument list too long)"
 )
 
 _SPEAKS_OF: tuple[tuple[re.Pattern[str], type[SkerryError], str, str | None], ...] = (
