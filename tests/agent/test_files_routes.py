@@ -314,6 +314,10 @@ def test_watch_tells_what_happens(world: World):
             await lines.until("removed", "/link/new/moved/below")
             (srv / "b").chmod(0o600)
             await lines.until("modified", "/link/b")
+            (await client.put(f"{BOX}/files", params={"path": "/srv/put"}, data=b"x")).raise_for_status()
+            (srv / "#7").write_bytes(b"")
+            told = await lines.until("modified", "/link/#7")
+            assert {event["path"] for event in told} == {"/link/put", "/link/#7"}, "no nameless file is told"
             os.rename(srv, world.disk / "gone")
             await lines.until("removed", "/link")
             assert await answer.content.readline() == b"", "the watch ends with its directory"

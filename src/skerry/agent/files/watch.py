@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import struct
 from collections.abc import Iterator
 
@@ -101,13 +102,24 @@ class Watch:
             return
         path = (*folder, name)
         kind = next((kind for bits, kind in _KINDS if mask & bits), None)
-        if kind is not None:
+        if kind is not None and not (kind == "modified" and self._is_nameless(path)):
             yield FileEvent(kind=kind, path=spell(path))
         if self._recursive and mask & _ISDIR:
             if mask & _MOVED_FROM:
                 self._forget(path)
             if mask & (_CREATE | _MOVED_TO):
                 yield from self._cover_new(path)
+
+    def _is_nameless(self, path: Parts) -> bool:
+        """A file made without a name (O_TMPFILE), as our own uploads are, is told as #INODE, which nobody can open;
+        when it gets its name, that is told by itself."""
+        if not re.fullmatch(r"#\d+", path[-1]):
+            return False
+        try:
+            openat2(self._top.fileno(), "/".join(path[len(self._parts) :]), os.O_PATH | os.O_NOFOLLOW).close()
+        except OSError:
+            return True
+        return False
 
     def _cover_new(self, path: Parts) -> Iterator[FileEvent]:
         """Watch a directory that appeared, and tell what was put in it before we could."""
