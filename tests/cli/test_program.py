@@ -116,6 +116,20 @@ def test_near_misses_and_habits(skerry: Skerry, arguments: tuple[str, ...], says
     assert says in ended.err
 
 
+@pytest.mark.parametrize("arguments", [(), ("image",)])
+def test_a_group_alone_shows_its_help(skerry: Skerry, arguments: tuple[str, ...]) -> None:
+    ended = skerry(*arguments)
+    assert (ended.code, ended.out) == (exit_codes.USAGE, "")
+    assert ended.err == skerry(*arguments, "--help").out
+
+
+def test_a_wrong_use_is_json_alone_where_json_was_asked_for(skerry: Skerry) -> None:
+    for arguments in (("--json", "nosuch"), ("create", "--json")):
+        ended = skerry(*arguments)
+        assert ended.code == exit_codes.USAGE
+        assert json.loads(ended.err)["error"]["code"] == "invalid"
+
+
 def test_exit_codes_in_docs_are_those_we_have() -> None:
     page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
     told = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in exit_codes.TEXT.splitlines() if "   " in line]

@@ -50,9 +50,13 @@ def run(invocation: Invocation, arguments: list[str]) -> int:
     try:
         ended: Any = program.main(arguments, prog_name="skerry", obj=invocation, standalone_mode=False)
         return ended if isinstance(ended, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        # Its message is the whole help text, which is no sentence.
+        sys.stderr.write(f"{error.format_message()}\n")
+        return exit_codes.USAGE
     except click.UsageError as error:
         _tell(invocation, error.format_message())
-        if error.ctx is not None and error.ctx.command_path:
+        if error.ctx is not None and error.ctx.command_path and not invocation.output.json:
             sys.stderr.write(f"see `{error.ctx.command_path} --help`\n")
         return invocation.failure_code or exit_codes.USAGE
     except click.ClickException as error:
