@@ -1,4 +1,4 @@
-"""Reap what nobody waits for: processes of guests whose parent outside died, and helpers that crun leaves behind.
+"""Reap what nobody waits for: processes of guests whose parent outside died, and what crun and killed tools leave.
 
 We are their parent as subreaper. One that is not reaped is more than a wasted number: the first process of a pid
 namespace cannot end before every member of it is reaped, so a sandbox would never stop.
@@ -46,9 +46,11 @@ def _is_orphan(pid: int, parent: int) -> bool:
     except (OSError, StopIteration):
         return False
     inner = numbers.split()[1:]
-    if len(inner) > 1:
-        return inner[-1] != "1"  # number 1 is a sandbox's main process, whose end a `Child` watches
-    return name == "crun" and int(session) != pid  # those that we start lead a session
+    if len(inner) > 1 and inner[-1] != "1":
+        return True
+    # A sandbox's main process, number 1 of its namespace, leads a session, as do those that we start: for their ends a
+    # `Child` waits. What else is number 1 was the tool of an image build that has been broken off.
+    return int(session) != pid and (len(inner) > 1 or name == "crun")
 
 
 async def keep_reaping() -> None:
