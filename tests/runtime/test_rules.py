@@ -163,6 +163,9 @@ def test_complaints_are_read_and_removed(tmp_path: Path) -> None:
     [
         ("executable file `x` not found in $PATH: No such file or directory", 127),
         ("open executable: Permission denied", 126),
+        ("open executable: Operation not permitted", 126),
+        ("open executable: Too many levels of symbolic links", 126),
+        ("exec: Argument list too long", 126),
         ("exec container process `/x`: Exec format error", 126),
         ("exec: Argument list too long", 126),
         ("chdir `/nope`: No such file or directory", None),

@@ -28,6 +28,7 @@ def sandbox(client: Client) -> Iterator[Sandbox]:
         (["/nonexistent"], 127),
         (["no-such-command"], 127),
         (["/etc/passwd"], 126),
+        (["/etc"], 126),
         (["sh", "-c", "kill -TERM $$"], 143),
     ],
 )

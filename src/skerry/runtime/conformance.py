@@ -289,6 +289,7 @@ async def exit_codes_are_those_of_a_shell(kit: Kit) -> None:
     assert (await run(kit, box, "no-such-program"))[0] == 127
     assert (await run(kit, box, "/no/such/program"))[0] == 127
     assert (await run(kit, box, "/etc/passwd"))[0] == 126
+    assert (await run(kit, box, "/etc"))[0] == 126
 
 
 async def streams_are_separate(kit: Kit) -> None:

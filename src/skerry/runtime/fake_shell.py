@@ -81,7 +81,7 @@ class FakeShell:
     async def _run(self, words: list[str]) -> int:
         program = self._programs.get(words[0])
         if program is None:
-            code = 126 if "/" in words[0] and self.path(words[0]).is_file() else 127
+            code = 126 if "/" in words[0] and self.path(words[0]).exists() else 127
             self._emit(STDERR, f"{words[0]}: cannot be run\n".encode())
             return code
         return await program(words[1:])

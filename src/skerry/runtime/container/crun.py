@@ -18,9 +18,10 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 PROBE_WAIT_S = 10.0
 
 _COMMAND_NOT_FOUND = re.compile(r"executable file .* not found|(?:exec|open executable).*: No such file")
+# Whatever hinders it from opening a file: for a folder it says "Operation not permitted", and knows many more.
 _COMMAND_NOT_EXECUTABLE = re.compile(
-    r"(?:open executable|exec|execve?).*: "
-    r"(?:Permission denied|Exec format error|Is a directory|Invalid argument|Argument list too long)"
+    r"open executable.*: |"
+    r"(?:exec|execve?).*: (?:Permission denied|Exec format error|Invalid argument|Argument list too long)"
 )
 
 _SPEAKS_OF: tuple[tuple[re.Pattern[str], type[SkerryError], str, str | None], ...] = (
