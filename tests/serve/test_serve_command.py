@@ -43,12 +43,17 @@ def refused(*options: str) -> str:
         (("--listen", "7070"), "expected HOST:PORT"),
         (("--listen", "127.0.0.1:99999"), "expected HOST:PORT"),
         (("--listen", "192.0.2.1:7070"), "cannot listen"),
+        (("--database-url", "postgres://ann:hunter2@db/skerry"), "expected postgresql+psycopg://USER"),
     ],
 )
 def test_a_wrong_option_is_told_in_one_line(tmp_path: Path, options: tuple[str, ...], told: str) -> None:
     data_dir = tmp_path / "data"
     assert told in refused("--data-dir", str(data_dir), *options)
     assert not data_dir.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    assert "cannot make the folder /dev/null/data: Not a directory" in refused("--data-dir", "/dev/null/data")
 
 
 def test_an_address_in_use_is_told(tmp_path: Path) -> None:
@@ -71,6 +76,20 @@ def test_the_unit_leaves_sandboxes_alone(tmp_path: Path) -> None:
     assert "KillMode=process\n" in ended.output
     assert "Delegate=yes\n" in ended.output
     assert f"serve --data-dir {tmp_path}\n" in ended.output
+
+
+def test_the_unit_starts_what_was_asked_for(tmp_path: Path) -> None:
+    options = ["--listen", "127.0.0.1:7171", "--share", "my files", "--share", "/srv/100%$", "--programs", "agent"]
+    ended = CliRunner().invoke(serve, ["--data-dir", str(tmp_path), *options, "--print-unit"])
+    started = (
+        f"serve --data-dir {tmp_path} --listen 127.0.0.1:7171 --share '{Path.cwd()}/my files' --share '/srv/100%%$$'"
+    )
+    assert f"{started} --programs agent\n" in ended.output
+
+
+def test_a_broken_settings_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "skerry.toml").write_text("listen = = 1\n")
+    assert "skerry.toml in the data folder is not TOML" in refused("--data-dir", str(tmp_path))
 
 
 def test_a_second_serve_hears_of_the_first(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 PROGRAMS = ("agent", "control")
 CANNOT_START = 2
 PORT_MAX = 65_535
+DATABASES = ("postgresql+psycopg://", "sqlite+aiosqlite:///")
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -27,7 +29,7 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
-ExecStart={command} serve --data-dir {data_dir}
+ExecStart={command}
 Restart=always
 RestartSec=1
 # Sandboxes outlive the programs: systemd must end only the supervisor, which ends its programs.
@@ -68,10 +70,11 @@ def serve(programs: str, print_unit: bool, **options: Any) -> None:
     Exit codes: 0 stopped as asked, 2 cannot start here (the message says what mends it), 130 told twice to stop.
     """
     settings = _settings(options)
-    if print_unit:
-        click.echo(UNIT.format(command=_command(), data_dir=settings.data_dir), nl=False)
-        return
     names = _program_names(programs)
+    if print_unit:
+        click.echo(UNIT.format(command=_command(settings, names, options)), nl=False)
+        return
+    _check_database(settings)
     _check_host(settings)
     _check_alone(settings)
     _check_address(settings, names)
@@ -80,6 +83,8 @@ def serve(programs: str, print_unit: bool, **options: Any) -> None:
 
 
 def _settings(options: dict[str, Any]) -> Settings:
+    import tomllib
+
     from pydantic import ValidationError
 
     from skerry.model.wire import explain
@@ -89,10 +94,14 @@ def _settings(options: dict[str, Any]) -> Settings:
     for name in ("data_dir", "run_dir", "pool_path"):
         if name in given:
             given[name] = given[name].absolute()
+    if "share" in given:
+        given["share"] = [folder.absolute() for folder in given["share"]]
     try:
         return Settings(**given)
     except ValidationError as error:
         _refuse(f"setting {explain(error).say}")
+    except tomllib.TOMLDecodeError as error:
+        _refuse(f"skerry.toml in the data folder is not TOML: {error}")
 
 
 def _program_names(programs: str) -> list[str]:
@@ -101,6 +110,17 @@ def _program_names(programs: str) -> list[str]:
     if unknown or not names:
         _refuse(f"--programs: expected some of {', '.join(PROGRAMS)}, got {programs!r}")
     return names
+
+
+def _check_database(settings: Settings) -> None:
+    """Only the kind, and without repeating the address, which may hold a password."""
+    from importlib.util import find_spec
+
+    url = settings.database
+    if not url.startswith(DATABASES):
+        _refuse(f"--database-url: expected {DATABASES[0]}USER:PASSWORD@HOST/NAME")
+    if url.startswith(DATABASES[0]) and find_spec("psycopg") is None:
+        _refuse("PostgreSQL needs psycopg; install it with: pip install 'skerry[postgres]'")
 
 
 def _check_host(settings: Settings) -> None:
@@ -147,8 +167,11 @@ def _check_alone(settings: Settings) -> None:
 
 def _make_folders(settings: Settings) -> None:
     for folder in (settings.data_dir, settings.run_path):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        except OSError as error:
+            _refuse(f"cannot make the folder {folder}: {error.strerror}")
 
 
 def _become_supervisor(settings: Settings, names: list[str]) -> NoReturn:
@@ -183,8 +206,18 @@ def _banner(settings: Settings, names: list[str]) -> str:
     return "\n".join([*told, "Ctrl-C stops the programs; sandboxes go on."])
 
 
-def _command() -> str:
-    return str(Path(sys.argv[0]).resolve())
+def _command(settings: Settings, names: list[str], options: dict[str, Any]) -> str:
+    """What was asked for now, to be asked for at every boot; what the environment says is not repeated."""
+    words = [str(Path(sys.argv[0]).resolve()), "serve", "--data-dir", str(settings.data_dir)]
+    for name, given in options.items():
+        if not given or name == "data_dir":
+            continue
+        values: list[Any] = settings.share if name == "share" else [given]
+        for value in values:
+            words += ["--" + name.replace("_", "-"), str(value.absolute() if isinstance(value, Path) else value)]
+    if set(names) != set(PROGRAMS):
+        words += ["--programs", ",".join(names)]
+    return shlex.join(words).replace("%", "%%").replace("$", "$$")
 
 
 def _refuse(say: str) -> NoReturn:
