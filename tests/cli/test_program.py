@@ -218,12 +218,17 @@ def test_images(skerry: Skerry, control: FakeControl, tmp_path: Path) -> None:
     (tmp_path / "app.tar").write_bytes(b"tar" * 100)
     assert skerry("image", "upload", str(tmp_path / "app.tar"), "-q").out.startswith("im-")
     assert skerry("image", "pull", f"docker-archive:{tmp_path}/app.tar", "--name", "app:2").code == 0
-    assert control.uploads == {"app": b"tar" * 100, "app:2": b"tar" * 100}
+    assert skerry("image", "pull", f"docker-archive:{tmp_path}/app.tar:hub.example:5000/team/app:3").code == 0
+    assert control.uploads == dict.fromkeys(("app", "app:2", "team/app:3"), b"tar" * 100)
     assert "team/tools:1" in skerry("image", "list").out
     assert skerry("image", "inspect", "debian:12", "--json").json["name"] == "debian:12"
     assert skerry("image", "export", "debian:12", str(tmp_path / "out.tar")).code == 0
     assert (tmp_path / "out.tar").stat().st_size == 7000
-    assert skerry("image", "pull", "ftp://x").code == 2
+    onto_a_folder = skerry("image", "export", "debian:12", str(tmp_path))
+    assert (onto_a_folder.code, onto_a_folder.err) == (2, f"error: cannot write {tmp_path}: it is a folder\n")
+    for source in ("ftp://x", "docker-archive:", "oci:"):
+        assert f"'{source}': expected docker://REF" in skerry("image", "pull", source).err
+    assert skerry("image", "pull", f"oci:{tmp_path}").err.endswith("layout: index.json: No such file or directory\n")
 
 
 def test_an_oci_layout_is_packed_with_the_one_image_asked_for(

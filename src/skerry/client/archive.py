@@ -26,6 +26,8 @@ class ImageSource(NamedTuple):
 
 def read_source(source: str, name: str | None = None) -> ImageSource:
     """docker://REF, REF, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or a FILE.tar -> what to ask for."""
+    if source in ("oci:", *_ARCHIVES):
+        raise _unknown(source)
     if source.startswith("oci:"):
         path, tag = _split_tag(source.removeprefix("oci:"))
         return ImageSource(name or _name_of(Path(path).resolve().name, tag), "", oci_layout(Path(path), tag))
@@ -37,10 +39,13 @@ def read_source(source: str, name: str | None = None) -> ImageSource:
         return ImageSource(name or _name_of(_stem(source)), "", file_chunks(Path(source)))
     ref = source.removeprefix("docker://")
     if "://" in ref or not ref:
-        raise Invalid(
-            f"{source!r}: expected docker://REF, oci:DIR, oci-archive:FILE or docker-archive:FILE", field="source"
-        )
+        raise _unknown(source)
     return ImageSource(name or name_of_reference(ref), f"docker://{ref}")
+
+
+def _unknown(source: str) -> Invalid:
+    forms = "docker://REF, oci:DIR, oci-archive:FILE or docker-archive:FILE"
+    return Invalid(f"{source!r}: expected {forms}", field="source")
 
 
 def name_of_reference(ref: str) -> str:
@@ -73,8 +78,10 @@ def oci_layout(path: Path, tag: str | None) -> Iterator[bytes]:
     try:
         index: dict[str, Any] = json.loads((path / "index.json").read_text())
         manifests: list[dict[str, Any]] = index["manifests"]
-    except (OSError, ValueError, KeyError) as error:
-        raise NotFound(f"{path} is not an OCI image layout: {error}") from None
+    except OSError as error:
+        raise NotFound(f"{path} is not an OCI image layout: index.json: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise NotFound(f"{path} is not an OCI image layout: its index.json lists no images") from None
     tags = [str(item.get("annotations", {}).get(_REF_NAME, "")) for item in manifests]
     if tag is None and len(manifests) == 1:
         return pack(path, "")
@@ -87,6 +94,8 @@ def oci_layout(path: Path, tag: str | None) -> Iterator[bytes]:
 @contextmanager
 def whole_file(path: Path) -> Generator[IO[bytes]]:
     """A file that appears under its name only when it is whole."""
+    if path.is_dir():
+        raise Invalid(f"cannot write {path}: it is a folder")
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         file = draft.open("xb")
@@ -102,10 +111,10 @@ def whole_file(path: Path) -> Generator[IO[bytes]]:
 
 
 def _split_tag(text: str) -> tuple[str, str | None]:
-    path, colon, tag = text.rpartition(":")
-    if colon and "/" not in tag and not os.path.exists(text):
-        return path, tag
-    return text, None
+    """PATH[:TAG], where a path may have colons, and so may what follows it: app.tar:team/app:1."""
+    ends = [*(found.start() for found in re.finditer(":", text)), len(text)]
+    end = next((end for end in reversed(ends) if os.path.exists(text[:end])), len(text))
+    return text[:end], text[end + 1 :] or None
 
 
 def _stem(path: str) -> str:
@@ -114,6 +123,6 @@ def _stem(path: str) -> str:
 
 def _name_of(text: str, tag: str | None = None) -> str:
     if tag and ":" in tag:
-        return tag
+        return name_of_reference(tag)
     name = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "image"
     return f"{name}:{tag}" if tag else name
