@@ -160,6 +160,8 @@ async def test_deleted_key_stops_at_once_and_the_last_stays(api: Api) -> None:
     assert [each["name"] for each in listed] == ["admin", "ci"]
     assert not any("secret" in each for each in listed)
     assert (await api.call("POST", "/v1/keys", {"name": "ci"})).status == 409
+    own = await api.call("DELETE", "/v1/keys/ci", headers=other)
+    assert (own.status, "calling with" in own.message) == (409, True)
     assert (await api.call("DELETE", "/v1/keys/ci")).json["name"] == "ci"
     assert (await api.call("GET", "/v1/info", headers=other)).status == 401
     last = await api.call("DELETE", "/v1/keys/admin")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from skerry.control.api.answers import CREATED, LIMIT, Limit, ListOf, PageToken, one, page
@@ -42,11 +42,14 @@ class KeyRoutes:
         async with self._store.read() as tx:
             return page(await tx.keys.list(PROJECT, limit=limit, page_token=page_token))
 
-    async def delete(self, ref: str) -> Response:
+    async def delete(self, ref: str, request: Request) -> Response:
+        """Never the caller's own: whoever still has a key that works can then always come in again."""
         async with self._store.write() as tx:
             key = await tx.keys.find(ref, PROJECT)
             if await tx.keys.count() == 1:
                 raise Conflict("this is the last key: nobody could come in again; make another one first")
+            if key.id == request.scope["skerry.key"].id:
+                raise Conflict("this is the key you are calling with; call with another one to delete it")
             if not await tx.keys.delete(key):
                 raise NotFound(f"there is no key {ref!r}")
         self._ring.forget()
