@@ -120,6 +120,8 @@ def test_logs_stats_events(skerry: Skerry, box: str) -> None:
     assert skerry("stats", "box").out.splitlines()[1].split()[:2] == ["box", "1.0s"]
     assert skerry("events", "box", "--json").json[0]["kind"] == "created"
     assert "created" in skerry("events", "--follow").out
+    unknown = skerry("events", "--noun", "sandboxes")
+    assert (unknown.code, "'sandbox', 'checkpoint'" in unknown.err) == (2, True)
 
 
 @pytest.mark.parametrize(

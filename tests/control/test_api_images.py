@@ -102,6 +102,8 @@ async def test_bad_images(api: Api) -> None:
     ]:
         answer = await api.call("POST", "/v1/images", body)
         assert (answer.status, answer.json["error"].get("field")) == (400, field), answer.text
+    arch = await api.call("POST", "/v1/images", {"name": "x", "recipe": "arch"})
+    assert "'debian:12', 'debian:bookworm'" in arch.message
 
 
 async def test_events_as_pages_and_as_they_happen(api: Api) -> None:

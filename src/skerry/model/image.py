@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -63,7 +63,7 @@ class ImageRequest(Frozen):
 
     name: ImageName
     source: Annotated[str, AfterValidator(_source)] | None = None
-    recipe: Annotated[str, Field(pattern=r"^debian:(12|13|bookworm|trixie)$")] | None = None
+    recipe: Literal["debian:12", "debian:bookworm", "debian:13", "debian:trixie"] | None = None
     include: Annotated[list[str], Field(max_length=256), AfterValidator(_packages)] = []
     """Packages to put in besides the minimal set; with recipe only."""
     insecure: bool = False
