@@ -27,7 +27,10 @@ tool.kill()
 tool.wait()
 os.kill(first, 9)
 os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
-print(reap_orphans())
+reaped = reap_orphans()
+print(reaped)
+if not reaped:
+    os.waitpid(first, 0)
 """
 
 
