@@ -195,10 +195,24 @@ def test_contexts(skerry: Skerry, environ: dict[str, str], control: FakeControl,
 def test_completion(skerry: Skerry, environ: dict[str, str], box: str) -> None:
     for shell in ("bash", "zsh", "fish"):
         assert "_SKERRY_COMPLETE" in skerry("completion", shell).out
-    words = environ | {"_SKERRY_COMPLETE": "bash_complete", "COMP_WORDS": "skerry inspect b", "COMP_CWORD": "2"}
+    assert skerry("checkpoint", box).code == 0
+    (Path(environ["HOME"]) / "config.toml").write_text('[contexts.lab]\naddress = "127.0.0.1:1"\n')
+    completed = {
+        "inspect b": ["plain,box"],
+        "image rm deb": ["plain,debian:12"],
+        "restore box v": ["plain,v1"],
+        "context use la": ["plain,lab"],
+        "help image pr": ["plain,prune"],
+        "cp b": ["plain,box:"],
+        "cp ./": ["file,./"],
+        "image upload a": ["file,a"],
+    }
     script = "from skerry.main import main; main()"
-    ended = subprocess.run([sys.executable, "-c", script], env=words, capture_output=True, text=True, timeout=30)
-    assert ended.stdout.split() == ["plain,box"]
+    for typed, offered in completed.items():
+        last = str(len(typed.split()))
+        words = environ | {"_SKERRY_COMPLETE": "bash_complete", "COMP_WORDS": f"skerry {typed}", "COMP_CWORD": last}
+        ended = subprocess.run([sys.executable, "-c", script], env=words, capture_output=True, text=True, timeout=30)
+        assert ended.stdout.split() == offered, typed
 
 
 def test_version_with_and_without_a_server(skerry: Skerry, environ: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
-from skerry.cli.options import command, sandbox_argument, yes_option
+from skerry.cli.options import checkpoint_argument, command, sandbox_argument, yes_option
 from skerry.cli.output import Columns, age, human_size, local_time, pairs, part, parts
 from skerry.cli.table import Entry
 from skerry.client import flows
@@ -86,7 +86,7 @@ def list_checkpoints(invocation: Invocation, sandbox: str) -> None:
 
 @command("info")
 @sandbox_argument
-@click.argument("checkpoint")
+@checkpoint_argument("checkpoint")
 def info(invocation: Invocation, sandbox: str, checkpoint: str) -> None:
     """All that is known of CHECKPOINT (v3, 3, or its id), what it leaves out too."""
     body = invocation.ask(calls.get(sandbox, checkpoint))
@@ -119,8 +119,8 @@ def info(invocation: Invocation, sandbox: str, checkpoint: str) -> None:
 
 @command("diff")
 @sandbox_argument
-@click.argument("a")
-@click.argument("b", required=False)
+@checkpoint_argument("a")
+@checkpoint_argument("b", required=False)
 def diff(invocation: Invocation, sandbox: str, a: str, b: str | None) -> None:
     """Paths that changed from checkpoint A to checkpoint B, or to SANDBOX as it is now: A added, M modified, D gone."""
     body = invocation.ask(calls.diff(sandbox, a, b))
@@ -137,7 +137,7 @@ def diff(invocation: Invocation, sandbox: str, a: str, b: str | None) -> None:
 
 @command("ls")
 @sandbox_argument
-@click.argument("checkpoint")
+@checkpoint_argument("checkpoint")
 @click.argument("path", default="/")
 def list_files(invocation: Invocation, sandbox: str, checkpoint: str, path: str) -> None:
     """List the files of CHECKPOINT below PATH [/], without restoring it."""
@@ -160,7 +160,7 @@ def _mark(item: Any) -> str:
 
 @command("cat")
 @sandbox_argument
-@click.argument("checkpoint")
+@checkpoint_argument("checkpoint")
 @click.argument("path")
 def cat(invocation: Invocation, sandbox: str, checkpoint: str, path: str) -> None:
     """Print the file PATH as it is in CHECKPOINT."""
@@ -174,7 +174,7 @@ def cat(invocation: Invocation, sandbox: str, checkpoint: str, path: str) -> Non
 @yes_option
 @click.option("--force", "-f", is_flag=True, hidden=True)
 @sandbox_argument
-@click.argument("checkpoints", nargs=-1, required=True)
+@checkpoint_argument("checkpoints", nargs=-1, required=True)
 def delete(invocation: Invocation, sandbox: str, checkpoints: tuple[str, ...], yes: bool, force: bool) -> None:
     """Delete CHECKPOINTS of SANDBOX."""
     invocation.confirm(f"Delete {', '.join(checkpoints)} of {sandbox}?", yes or force)

@@ -10,7 +10,7 @@ import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
-from skerry.cli.options import command, yes_option
+from skerry.cli.options import command, completing, yes_option
 from skerry.cli.output import Columns
 from skerry.cli.table import Entry
 from skerry.client.contexts import LOCAL, Context, Contexts, contexts_path
@@ -46,7 +46,7 @@ def _load(invocation: Invocation) -> Contexts:
 @command("create")
 @click.option("--address", required=True, metavar="ADDRESS", help="HOST:PORT, https://HOST or unix:///PATH.")
 @click.option("--key", metavar="SECRET", help="The key; others see it in your shell's history: --key-file is better.")
-@click.option("--key-file", metavar="FILE", help="Read the key from FILE (- for stdin).")
+@click.option("--key-file", type=click.Path(), metavar="FILE", help="Read the key from FILE (- for stdin).")
 @click.option("--project", metavar="NAME", help="Project to work in.")
 @click.option("--use", is_flag=True, help="Talk to it from now on; the first one is used anyway.")
 @click.option("--replace", is_flag=True, help="Overwrite one of the same name.")
@@ -78,7 +78,7 @@ def create(
 
 
 @command("use")
-@click.argument("name")
+@click.argument("name", shell_complete=completing("context"))
 def use(invocation: Invocation, name: str) -> None:
     """Talk to NAME from now on; `local` is this machine."""
     contexts = _load(invocation)
@@ -118,7 +118,7 @@ def list_contexts(invocation: Invocation) -> None:
 
 
 @command("show")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing("context"))
 def show(invocation: Invocation, name: str | None) -> None:
     """What NAME is; without a name, where a command would go now and why."""
     contexts = _load(invocation)
@@ -142,7 +142,7 @@ def show(invocation: Invocation, name: str | None) -> None:
 @command("delete")
 @yes_option
 @click.option("--force", "-f", is_flag=True, hidden=True)
-@click.argument("name")
+@click.argument("name", shell_complete=completing("context"))
 def delete(invocation: Invocation, name: str, yes: bool, force: bool) -> None:
     """Forget the server NAME and its key; nothing happens to the server."""
     contexts = _load(invocation)

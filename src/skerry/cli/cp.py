@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from skerry.cli.invocation import Invocation
-from skerry.cli.options import command
+from skerry.cli.options import command, completing_path_or_box
 from skerry.cli.output import human_size, is_terminal
 from skerry.client.calls import files as calls
 from skerry.client.calls import sandboxes
@@ -30,8 +30,8 @@ def place(text: str) -> tuple[str | None, str]:
 @command("cp")
 @click.option("--follow-link", "-L", is_flag=True, help="Copy what a link given as SOURCE points to.")
 @click.option("--all-links", is_flag=True, help="Keep links that point out of the copied tree.")
-@click.argument("source")
-@click.argument("target")
+@click.argument("source", shell_complete=completing_path_or_box)
+@click.argument("target", shell_complete=completing_path_or_box)
 def cp(invocation: Invocation, source: str, target: str, follow_link: bool, all_links: bool) -> None:
     """Copy SOURCE to TARGET; one of them is BOX:/PATH. `-` is a tar archive on stdin or stdout.
 

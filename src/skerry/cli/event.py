@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from skerry.cli.invocation import Invocation
-from skerry.cli.options import command, sought
+from skerry.cli.options import command, completing, sought
 from skerry.cli.output import Columns, local_time
 from skerry.client import flows, wire
 from skerry.client.calls import cloud
@@ -23,7 +23,7 @@ NOUNS = ("sandbox", "checkpoint", "image", "node", "key")
 )
 @click.option("--after", type=int, metavar="NUMBER", help="Only those after this one.")
 @click.option("--limit", type=int, default=1000, metavar="N", help="At most so many [1000].")
-@click.argument("sandbox", required=False, callback=sought("sandbox"))
+@click.argument("sandbox", required=False, callback=sought("sandbox"), shell_complete=completing("sandbox"))
 def events(
     invocation: Invocation, sandbox: str | None, follow: bool, noun: str | None, after: int | None, limit: int
 ) -> None:

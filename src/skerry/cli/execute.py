@@ -28,7 +28,7 @@ SHELL = 'for s in "$SHELL" /bin/bash /bin/sh; do [ -n "$s" ] && [ -x "$s" ] && e
 @click.option("--tty", "-t", is_flag=True, help="Give it a terminal.")
 @click.option("--detach", "-d", is_flag=True, help="Leave it running; print its session id.")
 @click.option("--env", "-e", multiple=True, metavar="KEY=VALUE", help="Environment; KEY alone takes yours. Repeat.")
-@click.option("--env-file", multiple=True, metavar="FILE", help="Lines of KEY=VALUE.")
+@click.option("--env-file", multiple=True, type=click.Path(), metavar="FILE", help="Lines of KEY=VALUE.")
 @click.option("--workdir", "-w", metavar="PATH", help="Working folder [the sandbox's].")
 @click.option("--user", "-u", metavar="USER[:GROUP]", help="Run as this user [the sandbox's].")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Kill it after this; the exit code is then 124.")

@@ -11,8 +11,18 @@ from skerry.cli.options import command
 TOPICS = {"exit-codes": exit_codes.TEXT}
 
 
+def _commands(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from skerry.cli.program import program
+
+    found: click.Command | None = program
+    for word in ctx.params.get("words") or ():
+        found = found.get_command(ctx, word) if isinstance(found, click.Group) else None
+    known = [*found.list_commands(ctx), *(TOPICS if found is program else ())] if isinstance(found, click.Group) else []
+    return [name for name in known if name.startswith(incomplete)]
+
+
 @command("help")
-@click.argument("words", nargs=-1, metavar="[COMMAND]…")
+@click.argument("words", nargs=-1, metavar="[COMMAND]…", shell_complete=_commands)
 def help_command(invocation: Invocation, words: tuple[str, ...]) -> None:
     """Help on a command, such as `skerry help checkpoint diff`; or on a topic: exit-codes."""
     from skerry.cli.program import program

@@ -12,7 +12,7 @@ import click
 from skerry.cli import progress
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
-from skerry.cli.options import command, image_argument, yes_option
+from skerry.cli.options import command, completing, image_argument, yes_option
 from skerry.cli.output import Columns, age, human_size, is_terminal, local_time, part, parts
 from skerry.cli.table import Entry
 from skerry.client import flows
@@ -46,7 +46,7 @@ def image() -> None:
 @command("pull")
 @click.option("--name", metavar="NAME", help="Call it this [its name in the registry, or of the file].")
 @click.option("--insecure", is_flag=True, help="Allow plain HTTP, to a registry on this machine only.")
-@click.argument("source")
+@click.argument("source", type=click.Path())
 def pull(invocation: Invocation, source: str, name: str | None, insecure: bool) -> None:
     """Fetch an image.
 
@@ -77,7 +77,7 @@ def build(invocation: Invocation, name: str, recipe: str, include: tuple[str, ..
 
 @command("upload")
 @click.option("--name", metavar="NAME", help="Call it this [after the file].")
-@click.argument("file")
+@click.argument("file", type=click.Path())
 def upload(invocation: Invocation, file: str, name: str | None) -> None:
     """Send FILE, a docker-archive or oci-archive tar (- for stdin), as an image."""
     from skerry.client.archive import file_chunks, read_source
@@ -169,7 +169,7 @@ def inspect(invocation: Invocation, image: str) -> None:
 @command("rm")
 @yes_option
 @click.option("--force", "-f", is_flag=True, hidden=True)
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, shell_complete=completing("image"))
 def remove(invocation: Invocation, images: tuple[str, ...], yes: bool, force: bool) -> None:
     """Remove IMAGES; one that is in use is refused."""
     invocation.sought.extend(("image", name) for name in images)
@@ -202,7 +202,7 @@ def prune(invocation: Invocation, yes: bool, force: bool) -> None:
 
 @command("export")
 @image_argument
-@click.argument("file")
+@click.argument("file", type=click.Path())
 def export(invocation: Invocation, image: str, file: str) -> None:
     """Write IMAGE to FILE (- for stdout) as an OCI archive, for `skerry image upload`, skopeo or podman load."""
     from skerry.client.archive import whole_file

@@ -6,7 +6,7 @@ import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
-from skerry.cli.options import command, yes_option
+from skerry.cli.options import command, completing, yes_option
 from skerry.cli.output import Columns, age
 from skerry.cli.table import Entry
 from skerry.client import flows
@@ -57,7 +57,7 @@ def list_keys(invocation: Invocation) -> None:
 @command("delete")
 @yes_option
 @click.option("--force", "-f", is_flag=True, hidden=True)
-@click.argument("name")
+@click.argument("name", shell_complete=completing("key"))
 def delete(invocation: Invocation, name: str, yes: bool, force: bool) -> None:
     """Delete the key with this name or id."""
     invocation.confirm(f"Delete key {name}?", yes or force)

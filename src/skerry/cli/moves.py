@@ -7,7 +7,7 @@ import time
 import click
 
 from skerry.cli.invocation import Invocation
-from skerry.cli.options import command, label_pairs, sandbox_argument, yes_option
+from skerry.cli.options import checkpoint_argument, command, label_pairs, sandbox_argument, yes_option
 from skerry.client import flows
 from skerry.client.calls import images
 from skerry.client.calls import sandboxes as calls
@@ -17,7 +17,7 @@ from skerry.client.calls import sandboxes as calls
 @yes_option
 @click.option("--force", "-f", is_flag=True, hidden=True)
 @sandbox_argument
-@click.argument("checkpoint")
+@checkpoint_argument("checkpoint")
 def restore(invocation: Invocation, sandbox: str, checkpoint: str, yes: bool, force: bool) -> None:
     """Put SANDBOX back to CHECKPOINT (v3, or its id): same id and address, the disk of then, processes anew."""
     invocation.confirm(f"Put {sandbox} back to {checkpoint}? What was written since is lost", yes or force)

@@ -55,27 +55,43 @@ def sought(noun: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     return remember
 
 
-def _complete(noun: str) -> Any:
+def completing(noun: str) -> Any:
+    """Offers the names there are; of a checkpoint, those of the sandbox that the command line names before."""
+
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
         from skerry.cli.suggest import names
 
-        return [name for name in names(Invocation(os.environ), noun) if name.startswith(incomplete)]
+        known = names(Invocation(os.environ), noun, str(ctx.params.get("sandbox") or ""))
+        return [name for name in known if name.startswith(incomplete)]
 
     return complete
 
 
+def completing_path_or_box(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    from click.shell_completion import CompletionItem
+
+    from skerry.cli.suggest import names
+
+    boxes = [f"{name}:" for name in names(Invocation(os.environ), "sandbox") if name.startswith(incomplete)]
+    return boxes or [CompletionItem(incomplete, type="file")]
+
+
 def sandbox_argument(function: F) -> F:
-    return click.argument("sandbox", callback=sought("sandbox"), shell_complete=_complete("sandbox"))(function)
+    return click.argument("sandbox", callback=sought("sandbox"), shell_complete=completing("sandbox"))(function)
 
 
 def sandboxes_argument(function: F) -> F:
     return click.argument(
-        "sandboxes", nargs=-1, required=True, callback=sought("sandbox"), shell_complete=_complete("sandbox")
+        "sandboxes", nargs=-1, required=True, callback=sought("sandbox"), shell_complete=completing("sandbox")
     )(function)
 
 
+def checkpoint_argument(name: str, **attributes: Any) -> Callable[[F], F]:
+    return click.argument(name, shell_complete=completing("checkpoint"), **attributes)
+
+
 def image_argument(function: F) -> F:
-    return click.argument("image", callback=sought("image"), shell_complete=_complete("image"))(function)
+    return click.argument("image", callback=sought("image"), shell_complete=completing("image"))(function)
 
 
 class Duration(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]

@@ -12,7 +12,7 @@ from skerry import __version__
 from skerry.cli import exit_codes, table
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
-from skerry.cli.options import json_option, quiet_option
+from skerry.cli.options import completing, json_option, quiet_option
 from skerry.cli.output import is_terminal
 from skerry.errors import SkerryError
 
@@ -23,7 +23,12 @@ from skerry.errors import SkerryError
     habits=table.HABITS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option("--context", metavar="NAME", help="Use this context for once; `local` is this machine.")
+@click.option(
+    "--context",
+    metavar="NAME",
+    shell_complete=completing("context"),
+    help="Use this context for once; `local` is this machine.",
+)
 @click.option("--address", metavar="ADDRESS", help="Server: HOST:PORT, https://HOST or unix:///PATH [SKERRY_ADDRESS].")
 @click.option("--project", metavar="NAME", help="Project to work in [SKERRY_PROJECT].")
 @json_option

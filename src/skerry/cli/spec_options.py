@@ -21,7 +21,7 @@ _OPTIONS = (
     click.option("--disk", metavar="SIZE", help="What it may write on top of its image [10GiB]."),
     click.option("--pids", "--pids-limit", "pids", type=int, metavar="N", help="Ceiling on processes [1024]."),
     click.option("--env", "-e", multiple=True, metavar="KEY=VALUE", help="Environment; KEY alone takes yours. Repeat."),
-    click.option("--env-file", multiple=True, metavar="FILE", help="Lines of KEY=VALUE."),
+    click.option("--env-file", multiple=True, type=click.Path(), metavar="FILE", help="Lines of KEY=VALUE."),
     click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Label to find it by. Repeat."),
     click.option(
         "--mount", "--volume", "-v", "mount", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Folder of the host."

@@ -7,24 +7,41 @@ from typing import Any
 
 from skerry.cli.invocation import Invocation
 from skerry.client.call import Call
-from skerry.client.calls import images, sandboxes
+from skerry.client.calls import checkpoints, cloud, images, sandboxes
 from skerry.errors import NotFound, SkerryError, Unauthenticated
 
 NAMES_MAX = 500
 ANSWER_S = 2.0
 
 
-def names(invocation: Invocation, noun: str) -> list[str]:
-    """Names in use; none when the server cannot be asked."""
-    return [str(item["name"]) for item in _items(invocation, noun)]
+def names(invocation: Invocation, noun: str, sandbox: str = "") -> list[str]:
+    """Names in use, of checkpoints those of `sandbox`; none when the server cannot be asked."""
+    if noun == "context":
+        return _contexts(invocation)
+    if noun == "checkpoint":
+        return [f"v{item['number']}" for item in _items(invocation, checkpoints.list_page(sandbox, limit=NAMES_MAX))]
+    return [str(item["name"]) for item in _items(invocation, _page(noun))]
 
 
-def _items(invocation: Invocation, noun: str) -> list[Any]:
+def _contexts(invocation: Invocation) -> list[str]:
+    from skerry.client.contexts import LOCAL, Contexts, contexts_path
+
+    try:
+        return [LOCAL, *Contexts.load(contexts_path(invocation.environ)).items]
+    except SkerryError:
+        return []
+
+
+def _page(noun: str) -> Call[Any]:
     pages: dict[str, Call[Any]] = {
         "sandbox": sandboxes.list_page(limit=NAMES_MAX),
         "image": images.list_page(limit=NAMES_MAX),
+        "key": cloud.keys(),
     }
-    call = pages[noun]
+    return pages[noun]
+
+
+def _items(invocation: Invocation, call: Call[Any]) -> list[Any]:
     call.reply_s = ANSWER_S
     try:
         return invocation.ask(call)["items"]
@@ -41,7 +58,7 @@ def hint_for(invocation: Invocation, error: SkerryError) -> str:
     if invocation.meant:
         return invocation.meant
     for noun, name in invocation.sought:
-        items = _items(invocation, noun)
+        items = _items(invocation, _page(noun))
         known = [str(item["name"]) for item in items]
         if _exists(noun, name, items):
             continue
