@@ -171,3 +171,10 @@ def test_this_host_can_run_sandboxes() -> None:
     assert [check for check in told["checks"] if check["level"] == "fail"] == []
     assert (ended.exit_code, told["ok"]) == (0, True)
     assert {check["name"] for check in told["checks"]} >= {"kernel", "cgroups", "btrfs", "crun", "nft", "disk", "kvm"}
+
+
+def test_the_disk_is_that_of_the_data_folder_in_the_environment() -> None:
+    environment = {"SKERRY_DATA_DIR": "/srv/elsewhere"}
+    ended = CliRunner().invoke(doctor, ["--json"], obj=Invocation({}), env=environment)
+    (disk,) = [check for check in json.loads(ended.output)["checks"] if check["name"] == "disk"]
+    assert "/srv/elsewhere" in disk["say"]

@@ -17,7 +17,13 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @command("doctor", short_help="Check this machine and say what mends each miss.")
-@click.option("--data-dir", default="/var/lib/skerry", show_default=True, help="Where `skerry serve` will keep data.")
+@click.option(
+    "--data-dir",
+    envvar="SKERRY_DATA_DIR",
+    default="/var/lib/skerry",
+    show_default=True,
+    help="Where `skerry serve` will keep data [SKERRY_DATA_DIR].",
+)
 def doctor(invocation: Invocation, data_dir: str) -> None:
     """Check this host: kernel, cgroups, btrfs, crun, nftables, disk space and what is useful later.
 
