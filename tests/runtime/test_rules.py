@@ -167,7 +167,6 @@ def test_complaints_are_read_and_removed(tmp_path: Path) -> None:
         ("open executable: Too many levels of symbolic links", 126),
         ("exec: Argument list too long", 126),
         ("exec container process `/x`: Exec format error", 126),
-        ("exec: Argument list too long", 126),
         ("chdir `/nope`: No such file or directory", None),
         ("the container `sb` is not running", None),
     ],
