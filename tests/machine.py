@@ -19,6 +19,11 @@ def cgroups(settings: Settings) -> set[str]:
     return names
 
 
+def groups(settings: Settings) -> list[str]:
+    """The group of all our groups, wherever it is."""
+    return [root for root, _, _ in os.walk("/sys/fs/cgroup") if Path(root).name == f"skerry-{settings.instance}"]
+
+
 def processes(settings: Settings) -> set[int]:
     """Processes inside any sandbox's cgroup."""
     pids: set[int] = set()

@@ -71,6 +71,11 @@ def test_killed_three_times_and_stopped_once(tmp_path: Path) -> None:
         with connect(server) as client:
             client.sandboxes.connect("box").delete()
         assert machine.processes(settings) == set()
+        agent = int((settings.data_dir / "agent.lock").read_text())
+        process.terminate()
+        process.wait(30)
+        assert f"name=agent pid={agent} code=0" in log.read_text(), "it let go of everything in order"
+        assert machine.groups(settings) == [], "with no sandbox left, nothing of ours is"
     finally:
         process.terminate()
         process.wait(30)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -39,8 +41,17 @@ async def _serve(settings: Settings) -> None:
         log_config=None,
         timeout_graceful_shutdown=2,
     )
+    server = uvicorn.Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    # When it has stopped serving, uvicorn sends itself the signal again, for whoever handled it before: without a
+    # handler that would be our end, and nothing below would happen.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
-        await uvicorn.Server(config).serve(sockets=[listen(settings.agent_socket)])
+        await server.serve(sockets=[listen(settings.agent_socket)])
     finally:
         await agent.close()
 
