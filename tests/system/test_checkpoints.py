@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 
 import pytest
 
@@ -10,6 +11,7 @@ from skerry import Client
 from skerry.errors import Conflict, Invalid, NotFound
 from skerry.model.checkpoint import Change
 from skerry.model.sandbox import S
+from tests.server import Server
 
 IMAGE = "debian:12"
 
@@ -143,20 +145,38 @@ def test_restore_ends_a_command_under_way(client: Client, server) -> None:
         assert sandbox.commands.run("echo alive").stdout == "alive\n"
 
 
+ASK = (
+    "perl -MIO::Socket::UNIX -e '"
+    '$s=IO::Socket::UNIX->new("/.skerry/run/api.sock") or die $!; $b="{\\"comment\\":\\"from within\\"}";'
+    'print $s "POST /v1/checkpoints HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\nContent-Length: ".length($b).'
+    '"\\r\\n\\r\\n$b"; print while <$s>' + "'"
+)
+
+
 def test_a_sandbox_may_checkpoint_itself_when_its_spec_allows(client: Client) -> None:
-    ask = (
-        "perl -MIO::Socket::UNIX -e '"
-        '$s=IO::Socket::UNIX->new("/.skerry/run/api.sock") or die $!; $b="{\\"comment\\":\\"from within\\"}";'
-        'print $s "POST /v1/checkpoints HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\nContent-Length: ".length($b).'
-        '"\\r\\n\\r\\n$b"; print while <$s>' + "'"
-    )
     with client.sandboxes.create(IMAGE, self_checkpoint=True) as sandbox:
-        answer = sandbox.commands.run(ask)
+        answer = sandbox.commands.run(ASK)
         assert "201" in answer.stdout.splitlines()[0], answer
         [checkpoint] = sandbox.checkpoints()
         assert (checkpoint.origin, checkpoint.comment) == ("guest", "from within")
     with client.sandboxes.create(IMAGE) as sandbox:
         assert sandbox.commands.run("test -e /.skerry/run/api.sock").exit_code == 1
+
+
+def test_a_sandbox_cannot_fill_the_agent_with_connections(client: Client, server: Server) -> None:
+    flood = (
+        "perl -MIO::Socket::UNIX -e '"
+        '$|=1; for(1..500){push @s,IO::Socket::UNIX->new(Peer=>"/.skerry/run/api.sock",Blocking=>0)} print "done";'
+        "sleep 60'"
+    )
+    descriptors = f"/proc/{server.pid('agent')}/fd"
+    with client.sandboxes.create(IMAGE, self_checkpoint=True) as sandbox:
+        before = len(os.listdir(descriptors))
+        flooding = sandbox.commands.start(flood)
+        assert next(flooding.output()) == ("stdout", "done")
+        assert len(os.listdir(descriptors)) < before + 50
+        flooding.kill()
+        assert "201" in sandbox.commands.run(ASK).stdout.splitlines()[0], "its door is open again"
 
 
 def test_commit_makes_an_image_of_it(client: Client) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -25,6 +27,22 @@ from skerry.model.wire import explain
 
 ANSWER_S = 30.0
 BODY_BYTES_MAX = 8192
+CONNECTIONS_MAX = 8
+"""Of one sandbox at one time. The others wait in the kernel, where they cost only the sandbox."""
+PAUSE_S = 0.05
+"""Between two connections of one sandbox, each good for one request: asking all day must not keep us from others."""
+
+
+class _Connection(HttpToolsProtocol):
+    """One request; then it is closed and its place is free again."""
+
+    def __init__(self, config: uvicorn.Config, state: ServerState, places: asyncio.Semaphore) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self._places = places
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._places.release()
 
 
 class GuestDoor:
@@ -41,7 +59,7 @@ class GuestDoor:
         self._folder = folder
         self._chance = chance
         self._tell = tell
-        self._servers: dict[str, asyncio.Server] = {}
+        self._doors: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, tuple[str, asyncio.Future[str]]] = {}
 
     def folder(self, sandbox_id: str) -> Path:
@@ -49,7 +67,7 @@ class GuestDoor:
 
     async def open(self, sandbox_id: str, *, uid: int) -> None:
         """`uid`: the host's id of the guest's root, who owns the socket."""
-        if sandbox_id in self._servers:
+        if sandbox_id in self._doors:
             return
         folder = self.folder(sandbox_id)
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,17 +83,36 @@ class GuestDoor:
         )
         config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None)
         config.load()
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            door.bind(str(path))
+            path.chmod(0o600)
+            os.chown(path, uid, uid)
+            door.listen(CONNECTIONS_MAX)
+        except BaseException:
+            door.close()
+            raise
+        self._doors[sandbox_id] = asyncio.ensure_future(self._let_in(door, config))
+
+    async def _let_in(self, door: socket.socket, config: uvicorn.Config) -> None:
+        loop = asyncio.get_running_loop()
+        places = asyncio.Semaphore(CONNECTIONS_MAX)
         state = ServerState()
-        self._servers[sandbox_id] = await asyncio.get_running_loop().create_unix_server(
-            lambda: HttpToolsProtocol(config=config, server_state=state, app_state={}), str(path)
-        )
-        os.chown(path, uid, uid)
-        path.chmod(0o600)
+        state.default_headers = [(b"connection", b"close")]
+        with contextlib.closing(door):
+            while True:
+                await places.acquire()
+                try:
+                    connection, _ = await loop.sock_accept(door)
+                    await loop.connect_accepted_socket(lambda: _Connection(config, state, places), connection)
+                except OSError:  # it went away meanwhile, or this machine has no descriptor left
+                    places.release()
+                await asyncio.sleep(PAUSE_S)
 
     async def close(self, sandbox_id: str) -> None:
-        server = self._servers.pop(sandbox_id, None)
-        if server is not None:
-            server.close()
+        door = self._doors.pop(sandbox_id, None)
+        if door is not None:
+            door.cancel()
         if self.folder(sandbox_id).exists():
             await asyncio.to_thread(shutil.rmtree, self.folder(sandbox_id))
 
@@ -115,6 +152,7 @@ class GuestDoor:
                 future.set_exception(LimitReached(message))
 
     async def close_all(self) -> None:
-        for server in self._servers.values():
-            server.close()
-        self._servers.clear()
+        for door in self._doors.values():
+            door.cancel()
+        await asyncio.gather(*self._doors.values(), return_exceptions=True)
+        self._doors.clear()
