@@ -115,6 +115,12 @@ def test_look_into_a_checkpoint(skerry: Skerry, control: FakeControl, box: str) 
     assert skerry("checkpoint", "ls", "box", "v1").out.splitlines()[1].split()[-1] == "n"
 
 
+def test_a_file_name_does_not_command_the_terminal(skerry: Skerry, control: FakeControl, box: str) -> None:
+    (control.disk(control.find("box").id) / "a\x1b]0;b\x07\nc").touch()
+    skerry("checkpoint", "box")
+    assert skerry("checkpoint", "ls", "box", "v1").out.splitlines()[1].endswith(r" a\x1b]0;b\x07\x0ac")
+
+
 def test_logs_stats_events(skerry: Skerry, box: str) -> None:
     assert skerry("logs", "box", "--tail", "1").out == "zwölf\n"
     assert skerry("stats", "box").out.splitlines()[1].split()[:2] == ["box", "1.0s"]

@@ -10,7 +10,7 @@ import click
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
 from skerry.cli.options import checkpoint_argument, command, sandbox_argument, yes_option
-from skerry.cli.output import Columns, age, human_size, local_time, pairs, part, parts
+from skerry.cli.output import Columns, age, human_size, local_time, pairs, part, parts, plain
 from skerry.cli.table import Entry
 from skerry.client import flows
 from skerry.client.calls import checkpoints as calls
@@ -130,7 +130,8 @@ def diff(invocation: Invocation, sandbox: str, a: str, b: str | None) -> None:
         return
     for item in body["items"]:
         colour = {"A": "green", "D": "red"}.get(MARKS[item["change"]])
-        output.line(item["path"] if output.quiet else output.paint(f"{MARKS[item['change']]} {item['path']}", colour))
+        text = f"{MARKS[item['change']]} {plain(item['path'])}"
+        output.line(item["path"] if output.quiet else output.paint(text, colour))
     if body.get("truncated"):
         output.note("more paths changed than can be shown")
 

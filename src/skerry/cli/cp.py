@@ -10,7 +10,7 @@ import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.options import command, completing_path_or_box
-from skerry.cli.output import human_size, is_terminal
+from skerry.cli.output import human_size, is_terminal, plain
 from skerry.client.calls import files as calls
 from skerry.client.calls import sandboxes
 from skerry.errors import Invalid
@@ -102,7 +102,7 @@ def download(invocation: Invocation, box: str, remote: str, local: str, follow_l
 
 def _tell_skipped(invocation: Invocation, skipped: list[str]) -> None:
     for text in skipped[:SKIPPED_TOLD_MAX]:
-        invocation.output.note(text)
+        invocation.output.note(plain(text))
     if len(skipped) > SKIPPED_TOLD_MAX:
         invocation.output.note(f"and {len(skipped) - SKIPPED_TOLD_MAX} more; --all-links keeps links")
 

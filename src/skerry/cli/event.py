@@ -8,7 +8,7 @@ import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.options import command, completing, sought
-from skerry.cli.output import Columns, local_time
+from skerry.cli.output import Columns, local_time, plain
 from skerry.client import flows, wire
 from skerry.client.calls import cloud
 from skerry.client.calls import sandboxes as calls
@@ -36,7 +36,7 @@ def events(
             for chunk in stream:
                 for item in lines.feed(chunk):
                     if "sequence" in item:
-                        output.emit_line(item) if output.json else output.line(_sentence(item))
+                        output.emit_line(item) if output.json else output.line(plain(_sentence(item)))
                 output.stream.flush()
         return
     items = invocation.run(

@@ -21,6 +21,8 @@ STATE_COLOURS = {
 """Any other state is on its way to one of these: yellow."""
 
 
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
 Columns = dict[str, Callable[[Any], object]]
 """Heading -> what an item shows there."""
 
@@ -82,7 +84,7 @@ class Output:
             self.table(list(columns), [[str(cell(item)) for cell in columns.values()] for item in items])
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        cells = [list(row) for row in rows]
+        cells = [[plain(cell) for cell in row] for row in rows]
         widths = [max(len(heading), *(len(row[at]) for row in cells), 0) for at, heading in enumerate(headings)]
         self.line(self.paint(_aligned(headings, widths), "bold"))
         for row in cells:
@@ -102,8 +104,13 @@ class Output:
         shown = {name: value for name, value in pairs.items() if value not in (None, "", [], {})}
         width = max((len(name) for name in shown), default=0) + 1
         for name, value in shown.items():
-            text = self.state(str(value)) if name == "state" else str(value)
+            text = self.state(str(value)) if name == "state" else plain(str(value))
             self.line(f"{name + ':':<{width}}  {text}")
+
+
+def plain(text: str) -> str:
+    """Names of files, comments and the like may come out of a sandbox: they are shown, and command no terminal."""
+    return text.translate(CONTROLS)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
