@@ -36,6 +36,18 @@ def processes(settings: Settings) -> set[int]:
     return pids
 
 
+def stuck(settings: Settings) -> str:
+    """Where in the kernel each process of a sandbox is: for the message of a test that waits for their end."""
+    told: list[str] = []
+    for pid in processes(settings):
+        try:
+            about = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[0::2]
+            told.append(f"{about[0]}) {about[1].split()[0]} in {Path(f'/proc/{pid}/stack').read_text()}")
+        except OSError:
+            continue
+    return "; ".join(told)
+
+
 def links(settings: Settings) -> set[str]:
     return {name for name in os.listdir("/sys/class/net") if name.startswith(f"sk{settings.instance}-")}
 
