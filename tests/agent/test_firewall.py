@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.agent.firewall import Firewall
+from skerry.agent.firewall import CONNECTIONS_MAX, Firewall
 from skerry.agent.links import GUEST_LINK
 from skerry.agent.nameservers import usable_nameserver
 from skerry.agent.netlink import Netlink
@@ -193,6 +194,25 @@ def test_an_allowance_that_is_taken_back_ends_open_connections_too(lab: Lab) -> 
     finally:
         lab.firewall.allow(address, ["10.99.0.0/24"])
     assert within(lab.allowed.network_namespace, lambda: fetch(PRIVATE, 80)) == "10.99.0.254"
+
+
+def test_one_sandbox_cannot_fill_the_hosts_table_of_connections(lab: Lab) -> None:
+    counter = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+
+    def flood() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            for port in range(1, CONNECTIONS_MAX + 4096):
+                with contextlib.suppress(OSError):  # what the host says when it refuses
+                    client.sendto(b"", (FAR, port))
+
+    before = int(counter.read_text())
+    try:
+        within(lab.plain.network_namespace, flood)
+        assert int(counter.read_text()) - before < CONNECTIONS_MAX + 1000
+        assert within(lab.plain.network_namespace, lambda: fetch(PUBLIC, 80)).startswith("refused")
+        assert within(lab.allowed.network_namespace, lambda: fetch(PUBLIC, 80)) == HOST
+    finally:
+        subprocess.run(["nft", "flush", "set", "inet", f"skerry_{INSTANCE}", "connections"], check=True)
 
 
 def test_only_ipv4_can_be_allowed(lab: Lab) -> None:

@@ -29,6 +29,10 @@ REFUSED = (
 """Private, shared, loopback, link-local, test and multicast: reached only where a sandbox's spec allows a range."""
 METADATA = "169.254.169.254"
 """Where clouds hand out the machine's own credentials; no spec opens it."""
+CONNECTIONS_MAX = 4096
+"""Of one sandbox at one time. The host remembers those of all in one table, usually of 262,144: a single sandbox that
+sends to as many ports could fill it, and then nobody on the machine begins a connection. With twice as many the kernel
+takes three times as long to see that the bound is reached."""
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 log = logging.getLogger(__name__)
@@ -139,6 +143,7 @@ class Firewall:
 table {self._table} {{
     set sources {{ type ifname . ipv4_addr; {_initial(self._sources)} }}
     set allowed {{ type ipv4_addr . ipv4_addr; flags interval; {_initial(allowed)} }}
+    set connections {{ type ipv4_addr; flags dynamic; size 65535; }}
     set refused {{ type ipv4_addr; flags interval; elements = {{ {", ".join(REFUSED)} }} }}
 {self._chains()}
 }}
@@ -146,6 +151,8 @@ table {self._table} {{
 
     def _chains(self) -> str:
         links, subnet = self._links, self._subnet
+        bound = f"ct state new add @connections {{ ip saddr ct count over {CONNECTIONS_MAX} }}"
+        refuse = "reject with icmp type admin-prohibited"
         redirect, pass_dns = "", ""
         if self._nameserver is not None:
             dns = "meta l4proto { tcp, udp } th dport 53"
@@ -169,8 +176,9 @@ table {self._table} {{
     }}
     chain from_sandbox_to_host {{
         ct direction reply ct state established,related accept
+        {bound} {refuse}
         {pass_dns}
-        reject with icmp type admin-prohibited
+        {refuse}
     }}
     chain through {{
         type filter hook forward priority filter; policy accept;
@@ -181,12 +189,13 @@ table {self._table} {{
         # Every packet of what a sandbox began is judged, not only the first: a stale connection opens nothing.
         ct direction reply ct state established,related accept
         ct state invalid drop
-        oifname {links} reject with icmp type admin-prohibited
+        oifname {links} {refuse}
         tcp dport 25 reject with tcp reset
+        {bound} {refuse}
         {pass_dns}
-        ip daddr {METADATA} reject with icmp type admin-prohibited
+        ip daddr {METADATA} {refuse}
         ip saddr . ip daddr @allowed accept
-        ip daddr @refused reject with icmp type admin-prohibited
+        ip daddr @refused {refuse}
         accept
     }}
     chain to_sandbox {{
