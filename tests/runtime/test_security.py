@@ -354,6 +354,14 @@ def test_memory_hog_in_an_exec_leaves_the_sandbox_running(machine: Machine) -> N
     assert machine.sh(box, "echo alive") == (0, "alive\n")
 
 
+def test_commands_go_before_the_hosts_programs_when_memory_runs_out(shared: Shared) -> None:
+    machine, box = shared
+    before = Path("/proc/self/oom_score_adj").read_text()
+    scores = {machine.exec(box, "cat", "/proc/self/oom_score_adj", "/proc/1/oom_score_adj")[1] for _ in range(50)}
+    assert scores == {"500\n500\n"}
+    assert Path("/proc/self/oom_score_adj").read_text() == before
+
+
 def test_cpu_quota_holds(machine: Machine) -> None:
     box = machine.box(cpu=0.2)
     before_s = machine.run(machine.runtime.usage(box)).cpu_s

@@ -9,7 +9,7 @@ import os
 import resource
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +153,8 @@ class Launcher:
             output_fd = _closing(stack, make_fifo(pipe, base + who.uid, base + who.gid))
             empty_fd = _closing(stack, _empty_pipe(base + who.uid, base + who.gid))
             arguments = self._crun.run(plan.sandbox_id, bundle=bundle.folder, pid_file=bundle.pid_file, log=bundle.log)
-            child = Child.spawn(arguments, env=ENVIRONMENT, stdin=empty_fd, stdout=output_fd, stderr=output_fd)
+            with _first_to_go():
+                child = Child.spawn(arguments, env=ENVIRONMENT, stdin=empty_fd, stdout=output_fd, stderr=output_fd)
             code = await _finished(child, RUN_WAIT_S)
             pid = bundle.pid()
             if code != 0 or pid is None:
@@ -251,10 +252,8 @@ class Launcher:
         arguments = self._crun.exec(
             box.sandbox_id, process=files.process, pid_file=files.pid, log=files.log, console=console
         )
-        child = Child.spawn(arguments, env=ENVIRONMENT, stdin=three[0], stdout=three[1], stderr=three[2])
-        with contextlib.suppress(OSError):  # crun exec passes over oomScoreAdj, but the command inherits crun's
-            Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(oci.OOM_SCORE_ADJUST))
-        return child
+        with _first_to_go():  # crun exec passes over oomScoreAdj, but the command inherits crun's
+            return Child.spawn(arguments, env=ENVIRONMENT, stdin=three[0], stdout=three[1], stderr=three[2])
 
     def adopt_exec(self, box: Box, token: dict[str, str], members: Members) -> ExecProcess | None:
         """A terminal was held by the agent that died, and its command got SIGHUP: there is nothing to adopt."""
@@ -278,6 +277,19 @@ class Launcher:
             reader = OutputReader.open(path, lambda _: None)
             if reader is not None:
                 box.keep_draining(reader, path)
+
+
+@contextlib.contextmanager
+def _first_to_go() -> Generator[None]:
+    """What starts here goes before us when the host has no memory left. Ours for that moment, so that it is inherited:
+    written to a crun that runs it may come too late, and what crun writes itself the guest's root can take back."""
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text()
+    own.write_text(str(oci.OOM_SCORE_ADJUST))
+    try:
+        yield
+    finally:
+        own.write_text(before)
 
 
 def _empty_pipe(uid: int, gid: int) -> int:
