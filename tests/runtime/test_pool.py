@@ -334,6 +334,20 @@ def test_opening_twice_is_fine_and_a_pool_can_grow(home: Path) -> None:
     using(pool_in(home, size_bytes=2 * POOL_BYTES), bigger)
 
 
+def test_an_account_that_goes_while_it_is_looked_at_is_gone(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer kernels forget the account of a deleted disk by themselves, at a moment of their own."""
+
+    async def use(pool: Pool) -> None:
+        for filesystem in list(btrfs.SYSFS.iterdir()):
+            (tmp_path / "sysfs" / filesystem.name / "qgroups/0_9999").mkdir(parents=True)
+        monkeypatch.setattr(btrfs, "SYSFS", tmp_path / "sysfs")
+        assert btrfs.drop_empty_qgroups((await with_disk(pool)).parent, set()) == 0
+
+    using(pool_in(home), use)
+
+
 def test_below_its_reserve_nothing_is_made_but_what_frees_room(home: Path) -> None:
     async def use(pool: Pool) -> None:
         disk = await with_disk(pool)

@@ -233,11 +233,13 @@ def drop_empty_qgroups(path: Path, keep: set[int]) -> int:
         accounts = SYSFS / _filesystem_id(folder_fd) / "qgroups"
         for account in list(accounts.glob("0_*")):
             number = int(account.name.removeprefix("0_"))
-            if number < _ROOT_INODE or number in keep or int((account / "referenced").read_text()) > 0:
+            if number < _ROOT_INODE or number in keep:
                 continue
             try:
+                if int((account / "referenced").read_text()) > 0:
+                    continue
                 ioctl(folder_fd, _QGROUP_CREATE, bytearray(struct.pack("=QQ", 0, number)))
                 dropped += 1
             except OSError:
-                continue  # still in use: the cleaner has not finished with it
+                continue  # still in use: the cleaner has not finished with it; or it has, and newer kernels forget too
     return dropped
