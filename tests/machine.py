@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from skerry.settings import Settings
 
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def trees(settings: Settings) -> Iterator[Path]:
+    """Our part of each control group hierarchy. Only what is mounted: where an empty v2 hierarchy was taken away, as in
+    a process that has called `prepare_process`, crun 1.8 leaves plain files with the numbers of processes long gone."""
+    hierarchies = [GROUPS] if (GROUPS / "cgroup.controllers").exists() else list(GROUPS.iterdir())
+    for hierarchy in hierarchies:
+        ours = hierarchy / f"skerry-{settings.instance}"
+        if hierarchy.is_mount() and ours.is_dir():
+            yield ours
+
 
 def cgroups(settings: Settings) -> set[str]:
     """Sandboxes that have a cgroup, under v1 or v2."""
-    names: set[str] = set()
-    for root, folders, _ in os.walk("/sys/fs/cgroup"):
-        if Path(root).name == f"skerry-{settings.instance}":
-            names.update(folders)
-            folders.clear()
-    return names
+    return {folder.name for tree in trees(settings) for folder in tree.iterdir() if folder.is_dir()}
 
 
 def groups(settings: Settings) -> list[str]:
@@ -27,8 +38,8 @@ def groups(settings: Settings) -> list[str]:
 def processes(settings: Settings) -> set[int]:
     """Processes inside any sandbox's cgroup."""
     pids: set[int] = set()
-    for root, _, _ in os.walk("/sys/fs/cgroup"):
-        if f"/skerry-{settings.instance}/" in root + "/":
+    for tree in trees(settings):
+        for root, _, _ in os.walk(tree):
             try:
                 pids.update(int(pid) for pid in Path(root, "cgroup.procs").read_text().split())
             except OSError:
@@ -46,6 +57,27 @@ def stuck(settings: Settings) -> str:
         except OSError:
             continue
     return "; ".join(told)
+
+
+def kill_processes(settings: Settings) -> None:
+    """A frozen one dies only when it is thawed."""
+    for tree in trees(settings):
+        for root, _, files in os.walk(tree):
+            if "freezer.state" in files:
+                Path(root, "freezer.state").write_text("THAWED")
+    for pid in processes(settings):
+        with contextlib.suppress(ProcessLookupError):  # went with its sandbox's first process
+            os.kill(pid, signal.SIGKILL)
+
+
+def remove_groups(settings: Settings) -> None:
+    """Empty ones, and what crun leaves where there is no hierarchy."""
+    for tree in trees(settings):
+        for root, _, _ in os.walk(tree, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(root)
+    if not (GROUPS / "unified").is_mount():
+        shutil.rmtree(GROUPS / "unified" / f"skerry-{settings.instance}", ignore_errors=True)
 
 
 def links(settings: Settings) -> set[str]:

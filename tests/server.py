@@ -17,8 +17,10 @@ from pathlib import Path
 
 from skerry.serve.exits import ExitFiles, start_time_ticks
 from skerry.settings import Settings
+from tests import machine
 
 READY_S_MAX = 60.0
+GONE_S_MAX = 10.0
 CACHE = Path("/var/tmp/skerry-test")
 SITE = Path(__file__).parent / "faults" / "site"
 
@@ -235,16 +237,12 @@ class Server:
         """Everything of it off the machine, for the end of a test run."""
         self.stop()
         self._reaper.over.set()
-        instance = self.settings.instance
-        for root, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
-            if f"/skerry-{instance}" in root:
-                try:
-                    for pid in Path(root, "cgroup.procs").read_text().split():
-                        os.kill(int(pid), signal.SIGKILL)
-                    time.sleep(0.01)
-                    os.rmdir(root)
-                except OSError:
-                    continue
-        subprocess.run(["nft", "delete", "table", "inet", f"skerry_{instance}"], capture_output=True, check=False)
+        machine.kill_processes(self.settings)
+        deadline = time.monotonic() + GONE_S_MAX
+        while machine.processes(self.settings) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        machine.remove_groups(self.settings)
+        table = f"skerry_{self.settings.instance}"
+        subprocess.run(["nft", "delete", "table", "inet", table], capture_output=True, check=False)
         shutil.rmtree(self.settings.run_path, ignore_errors=True)
         shutil.rmtree(self.settings.data_dir, ignore_errors=True)

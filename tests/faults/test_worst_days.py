@@ -92,14 +92,11 @@ def test_a_reboot_brings_back_what_ran_with_its_disk(server: Server) -> None:
 def reboot(server: Server) -> None:
     """All processes gone, the pool unmounted, /run empty: what is left of a machine after one."""
     server.kill("control", "agent")
-    for pid in machine.processes(server.settings):
-        with contextlib.suppress(ProcessLookupError):  # went with its sandbox's first process
-            os.kill(pid, signal.SIGKILL)
+    machine.kill_processes(server.settings)
     until(lambda: not machine.processes(server.settings), UNMOUNT_S_MAX, lambda: machine.stuck(server.settings))
     until(lambda: not machine.loop_devices(server.settings), UNMOUNT_S_MAX)
-    for root, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
-        if f"/skerry-{server.settings.instance}/" in root:
-            os.rmdir(root)
+    machine.remove_groups(server.settings)
+    assert machine.cgroups(server.settings) == set()
     for path in sorted(server.settings.run_path.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     (server.settings.run_path / "exits").mkdir()
