@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -70,15 +71,19 @@ async def test_upload_whose_client_leaves_fails(api: Api) -> None:
         await asyncio.sleep(30)
 
     call = asyncio.ensure_future(api.call("POST", "/v1/images/upload?name=mine:1", data=stalls()))
-    await asyncio.sleep(0.3)
+
+    async def the_image(state: str) -> dict[str, Any]:
+        async with asyncio.timeout(20):
+            while True:
+                items = (await api.call("GET", "/v1/images")).json["items"]
+                if items and items[0]["state"] == state:
+                    return items[0]
+                await asyncio.sleep(0.02)
+
+    await the_image("creating")
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    for _ in range(100):
-        image = (await api.call("GET", "/v1/images")).json["items"][0]
-        if image["state"] == "failed":
-            break
-        await asyncio.sleep(0.02)
-    assert "interrupted" in image["reason"]
+    assert "interrupted" in (await the_image("failed"))["reason"]
 
 
 async def test_commit_and_prune(api: Api) -> None:
