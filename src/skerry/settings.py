@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from skerry.model.fields import Size
 from skerry.model.sandbox import GIB, MIB
+from skerry.model.sleep import SleepAfter
 
 
 def _subnet(cidr: str) -> str:
@@ -60,6 +61,10 @@ class Settings(BaseSettings):
     """Promised cores per real one. A sandbox's cpu is a ceiling and most idle; too many busy ones only slow down."""
     memory_overcommit: Annotated[float, Field(ge=1, le=1000)] = 16.0
     """Promised memory per real byte. Idle boxes use a few MiB of their ceiling; lower it for boxes that fill it."""
+    idle: SleepAfter = "never"
+    """Idle time of sandboxes whose spec names none. Never by default: background work nobody told us of would stop."""
+    cold_after: SleepAfter = "never"
+    """Time from warm to cold of those whose spec names none. Never by default: processes are lost on the way."""
     exec_sessions_max: Annotated[int, Field(ge=1)] = 256
     """Commands at one time in one sandbox, ended ones that are still listed included."""
     body_bytes_max: Annotated[Size, Field(ge=1024)] = 16 * MIB
@@ -98,6 +103,10 @@ class Settings(BaseSettings):
     @property
     def agent_socket(self) -> Path:
         return self.run_path / "agent.sock"
+
+    @property
+    def streams_socket(self) -> Path:
+        return self.run_path / "streams.sock"
 
     @property
     def admin_key_path(self) -> Path:

@@ -43,7 +43,7 @@ class World:
     def view(self) -> View:
         return View(self.disk, self.mounts)
 
-    async def sandbox_view(self, sandbox_id: str) -> View:
+    async def sandbox_view(self, sandbox_id: str, *, wake: bool = True) -> View:
         if sandbox_id != "sb-1":
             raise NotFound(f"there is no sandbox {sandbox_id} here")
         return self.view

@@ -40,6 +40,7 @@ from skerry.model.operation import Operation, OperationState
 from skerry.model.sandbox import S, Sandbox, SandboxSpec, SandboxUpdate
 from tests.client.fake_commands import FakeCommands
 from tests.client.fake_files import FakeFiles
+from tests.client.fake_sleep import FakeSleep
 
 KEY = "sk-fake"
 STATUS = {
@@ -80,6 +81,7 @@ class FakeControl:
         self.uploads: dict[str, bytes] = {}
         self.commands = FakeCommands(self)
         self.files = FakeFiles(self)
+        self.sleep = FakeSleep(self)
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -206,6 +208,7 @@ class FakeControl:
                 web.get("/v1/events", self._list_events),
                 *self.commands.routes(box),
                 *self.files.routes(box),
+                *self.sleep.routes(box),
             ]
         )
         return app

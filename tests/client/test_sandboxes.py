@@ -11,6 +11,7 @@ from skerry.client.call import Reply
 from skerry.client.calls import sandboxes as calls
 from skerry.errors import AlreadyExists, Conflict, Failed, Invalid, NotFound, Protected
 from skerry.model.sandbox import S
+from skerry.model.sleep import Tier
 from tests.client.fake_control import FakeControl
 
 
@@ -99,6 +100,23 @@ def test_stop_start_update_delete(client: Any, box: Any) -> None:
     box.delete(force=True)
     with pytest.raises(NotFound):
         box.info()
+
+
+def test_sleep_wake_and_leases(client: Any, box: Any) -> None:
+    box.sleep(cold=True)
+    assert box.info().state is S.ASLEEP
+    asleep = box.activity().asleep
+    assert (asleep.tier, asleep.why) == (Tier.COLD, "asked")
+    box.wake()
+    assert box.info().state is S.RUNNING
+    lease = box.keep_awake(60, note="a build")
+    assert box.activity().leases == [lease]
+    with pytest.raises(Conflict, match="kept awake"):
+        box.sleep()
+    box.end_lease(lease)
+    with pytest.raises(NotFound):
+        box.end_lease(lease.id)
+    assert box.update(idle="90s", cold_after="never").spec.idle == 90.0
 
 
 def test_leaving_its_block_deletes_it_even_if_it_is_gone(client: Any, box: Any) -> None:

@@ -127,7 +127,8 @@ async def test_of_two_restores_at_once_the_second_is_refused(api: Api) -> None:
     )
     assert sorted([first.status, second.status]) == [200, 409]
     refused = first if first.status == 409 else second
-    assert refused.message == "cannot restore sandbox one: it is restoring, and must be running, stopped or failed"
+    must = "must be running, asleep, stopped or failed"
+    assert refused.message == f"cannot restore sandbox one: it is restoring, and {must}"
 
 
 async def test_protected_is_deleted_by_force_only(api: Api) -> None:

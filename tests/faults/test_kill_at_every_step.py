@@ -50,15 +50,43 @@ def fork(client: Client, box: Sandbox) -> None:
     box.fork(2, name="forked")
 
 
+def sleep(client: Client, box: Sandbox) -> None:
+    box.sleep(cold=True)
+
+
+def wake(client: Client, box: Sandbox) -> None:
+    box.wake()
+
+
+def change(client: Client, box: Sandbox) -> None:
+    box.update(idle="1h")
+    while not box.info().applied:
+        time.sleep(0.01)
+
+
 def delete(client: Client, box: Sandbox) -> None:
     box.delete()
 
 
-MOVES: list[Callable[[Client, Sandbox], None]] = [create, checkpoint, restore, fork, stop, start, delete]
+MOVES: list[Callable[[Client, Sandbox], None]] = [
+    create,
+    checkpoint,
+    restore,
+    fork,
+    sleep,
+    wake,
+    change,
+    stop,
+    start,
+    delete,
+]
 
 
 def settled(client: Client) -> bool:
     boxes = client.sandboxes.list()
+    for box in boxes:
+        if box.state in (S.RUNNING, S.ASLEEP):
+            client.sandboxes.connect(box.id).stats()  # raises while its machine does not answer
     checkpoints = [c for box in boxes for c in client.sandboxes.connect(box.name).checkpoints()]
     return all(box.state in AT_REST for box in boxes) and all(c.state is CheckpointState.READY for c in checkpoints)
 
@@ -113,6 +141,8 @@ def standing_box(client: Client, move: Callable[[Client, Sandbox], None]) -> San
     box.checkpoint("first")
     if move is start:
         box.stop(grace_s=0)
+    if move is wake:
+        box.sleep(cold=True)
     return box
 
 

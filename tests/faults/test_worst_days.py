@@ -12,6 +12,7 @@ import pytest
 
 from skerry.errors import NoRoom, SkerryError
 from skerry.model.sandbox import S
+from skerry.model.sleep import Tier
 from tests import machine
 from tests.server import Server
 from tests.system.conftest import connect
@@ -87,6 +88,40 @@ def test_a_reboot_brings_back_what_ran_with_its_disk(server: Server) -> None:
             assert client.sandboxes.get("was-stopped").state is S.STOPPED
             box.delete()
             client.sandboxes.connect("was-stopped").delete()
+
+
+def test_a_reboot_leaves_asleep_what_slept(server: Server) -> None:
+    with connect(server) as client:
+        boxes = [client.sandboxes.create(IMAGE, name=name) for name in ("warm", "cold")]
+        for box in boxes:
+            box.files.write("/root/data", b"precious")
+            box.commands.run("sync")
+            box.sleep(cold=box.name == "cold")
+    reboot(server)
+    with connect(server) as client:
+        for box in boxes:
+            again = client.sandboxes.connect(box.name)
+            info = again.info()
+            assert info.asleep is not None
+            assert (info.state, info.restarts, info.asleep.tier) == (S.ASLEEP, 0, Tier.COLD)
+            assert again.commands.run("cat /root/data").stdout == "precious"
+            again.delete()
+
+
+def test_a_killed_agent_leaves_asleep_what_slept(server: Server) -> None:
+    with connect(server) as client:
+        box = client.sandboxes.create(IMAGE, name="sleeper", command="exec sleep 100000")
+        lease = box.keep_awake(600)
+        box.sleep(force=True)
+        server.kill("agent")
+        server.start("agent")
+        until(lambda: box.info().state is S.ASLEEP)
+        activity = box.activity()
+        assert activity.asleep is not None
+        assert (activity.asleep.tier, activity.leases) == (Tier.WARM, [lease])
+        assert box.commands.run("echo up").stdout == "up\n"
+        assert box.info().restarts == 0
+        box.delete()
 
 
 def reboot(server: Server) -> None:

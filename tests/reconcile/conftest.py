@@ -16,7 +16,7 @@ from skerry.control.intents import checkpoints, forks, images, sandboxes
 from skerry.model.checkpoint import Checkpoint, CheckpointState, Origin
 from skerry.model.image import Image, ImageRequest, ImageState
 from skerry.model.operation import Operation, OperationState
-from skerry.model.sandbox import AT_REST, ForkRequest, S, Sandbox, SandboxSpec
+from skerry.model.sandbox import AT_REST, ForkRequest, S, Sandbox, SandboxSpec, SandboxUpdate
 from skerry.settings import Settings
 from skerry.store.store import Store
 from skerry.store.transaction import PROJECT
@@ -91,6 +91,11 @@ class Cloud:
     async def restore(self, sandbox: Sandbox, ref: str) -> Sandbox:
         async with self.store.write() as tx:
             return await sandboxes.restore(tx, await tx.sandboxes.find(sandbox.id, PROJECT), ref)
+
+    async def update(self, sandbox: Sandbox, **wanted: Any) -> Sandbox:
+        async with self.store.write() as tx:
+            found = await tx.sandboxes.find(sandbox.id, PROJECT)
+            return await sandboxes.update(tx, found, SandboxUpdate(**wanted))
 
     async def delete(self, sandbox: Sandbox) -> Sandbox:
         async with self.store.write() as tx:

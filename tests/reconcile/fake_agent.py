@@ -16,6 +16,7 @@ from aiohttp import WSMsgType, web
 from skerry.errors import Conflict, Failed, Invalid, NotFound, SkerryError
 from skerry.model.order import Order, Presence, Report
 from skerry.model.sandbox import Exit, ExitReason
+from skerry.model.sleep import Asleep, Tier
 from skerry.model.wire import STATUS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -36,6 +37,7 @@ class Box:
     """What happened to its disk, in order: a fork starts with its source's history."""
     exit: Exit | None = None
     wanted: dict[str, Any] | None = None
+    asleep: Asleep | None = None
     starts: int = 0
     restored: int = 0
     """The newest order to restore that was carried out."""
@@ -124,7 +126,18 @@ class FakeAgent:
 
     def end(self, sandbox_id: str, code: int = 0, reason: ExitReason = ExitReason.EXITED) -> None:
         box = self.world.boxes[sandbox_id]
-        box.presence, box.exit = Presence.STOPPED, Exit(reason=reason, code=code, at=datetime.now(UTC))
+        box.presence, box.asleep = Presence.STOPPED, None
+        box.exit = Exit(reason=reason, code=code, at=datetime.now(UTC))
+        self._tell(sandbox_id)
+
+    def fall_asleep(self, sandbox_id: str, tier: Tier = Tier.WARM) -> None:
+        box = self.world.boxes[sandbox_id]
+        box.presence, box.asleep = Presence.ASLEEP, Asleep(tier=tier, since=datetime.now(UTC), why="idle for 1 s")
+        self._tell(sandbox_id)
+
+    def wake_up(self, sandbox_id: str) -> None:
+        box = self.world.boxes[sandbox_id]
+        box.presence, box.asleep = Presence.RUNNING, None
         self._tell(sandbox_id)
 
     def lose(self, sandbox_id: str) -> None:
@@ -194,7 +207,7 @@ class FakeAgent:
 
     def _run(self, box: Box, order: Order) -> None:
         box.order, box.generation = order, order.generation
-        if box.presence is not Presence.RUNNING:
+        if box.presence is not Presence.RUNNING and box.asleep is None:
             box.presence, box.exit = Presence.RUNNING, None
             box.starts += 1
 
@@ -205,7 +218,7 @@ class FakeAgent:
         box = self.world.boxes.get(sandbox_id)
         if box is None:
             raise NotFound("this machine has no such sandbox")
-        box.generation = asked["generation"]
+        box.generation, box.asleep = asked["generation"], None
         if box.presence is not Presence.STOPPED:
             box.presence = Presence.STOPPED
             box.exit = Exit(reason=ExitReason.STOPPED, code=143, at=datetime.now(UTC))
@@ -220,7 +233,7 @@ class FakeAgent:
             raise NotFound("there is no such sandbox or checkpoint here")
         if box.restored != order.generation:
             box.disk = list(self.world.checkpoints[asked["checkpoint"]])
-            box.presence, box.restored = Presence.STOPPED, order.generation
+            box.presence, box.restored, box.asleep = Presence.STOPPED, order.generation, None
         self._run(box, order)
         return self._answer(order.sandbox_id)
 
@@ -385,6 +398,7 @@ class FakeAgent:
             presence=box.presence,
             address="10.201.0.2",
             exit=box.exit,
+            asleep=box.asleep,
             checkpoint_wanted=box.wanted,
         )
 

@@ -13,8 +13,10 @@ from skerry.model.checkpoint import CheckpointState
 from skerry.model.image import ImageRequest, ImageState
 from skerry.model.operation import OperationState
 from skerry.model.sandbox import ExitReason, S
+from skerry.model.sleep import Tier
 from skerry.store.transaction import PROJECT
 from tests.reconcile.conftest import Cloud
+from tests.reconcile.fake_agent import Fault
 
 pytestmark = pytest.mark.anyio
 
@@ -249,3 +251,57 @@ async def test_database_older_than_the_machine_takes_up_its_generation(cloud: Cl
     assert cloud.box(box).starts == 1
     await cloud.stop(box)
     await cloud.until_state(box, S.STOPPED)
+
+
+async def test_sleep_is_noticed_in_both_directions_and_again_by_the_next_control(cloud: Cloud) -> None:
+    await cloud.image()
+    box = await cloud.until_rest(await cloud.create("one"))
+    cloud.agent.fall_asleep(box.id)
+    asleep = await cloud.until_state(box, S.ASLEEP)
+    assert asleep.asleep is not None
+    assert asleep.asleep.tier is Tier.WARM
+    cloud.agent.fall_asleep(box.id, Tier.COLD)
+    await cloud.until(lambda: cloud.get(box), lambda found: found.asleep.tier is Tier.COLD)
+    await cloud.kill_control()
+    cloud.agent.wake_up(box.id)
+    await cloud.start_control()
+    awake = await cloud.until_state(box, S.RUNNING)
+    assert (awake.asleep, awake.restarts, awake.generation) == (None, 0, box.generation)
+    cloud.agent.fall_asleep(box.id)
+    await cloud.until_state(box, S.ASLEEP)
+    cloud.agent.end(box.id, code=3)
+    stopped = await cloud.until_state(box, S.STOPPED)
+    assert (stopped.asleep, stopped.exit.code if stopped.exit else None) == (None, 3)
+
+
+async def test_change_of_a_running_sandbox_reaches_its_machine_through_every_failure(cloud: Cloud) -> None:
+    await cloud.image()
+    box = await cloud.until_rest(await cloud.create("one"))
+    cloud.agent.faults["start"] = [Fault.BEFORE, Fault.AFTER, Fault.ERROR]
+    changed = await cloud.update(box, idle="30s")
+    assert (changed.generation, changed.applied) == (box.generation + 1, False)
+    told = await cloud.until(lambda: cloud.get(box), lambda found: found.applied)
+    assert (told.state, cloud.box(box).order.spec.idle, cloud.box(box).starts) == (S.RUNNING, 30.0, 1)
+
+
+async def test_change_that_its_machine_refuses_leaves_it_running_and_says_so(cloud: Cloud) -> None:
+    await cloud.image()
+    box = await cloud.until_rest(await cloud.create("one"))
+    cloud.agent.refuse["start"] = Invalid("network.rules[0]: cannot be")
+    await cloud.update(box, idle="30s")
+    told = await cloud.until(lambda: cloud.get(box), lambda found: found.applied)
+    assert told.state is S.RUNNING
+    async with cloud.store.read() as tx:
+        said = [event.message for event in await tx.events.list(PROJECT, limit=50) if event.kind == "refused"]
+    assert said == ["network.rules[0]: cannot be"]
+
+
+async def test_change_of_a_stopped_sandbox_is_told_with_its_next_start(cloud: Cloud) -> None:
+    await cloud.image()
+    box = await cloud.until_rest(await cloud.create("one"))
+    await cloud.stop(box)
+    stopped = await cloud.until_state(box, S.STOPPED)
+    assert (await cloud.update(stopped, idle="never")).applied is True
+    await cloud.start(stopped)
+    await cloud.until_state(box, S.RUNNING)
+    assert cloud.box(box).order.spec.idle == "never"

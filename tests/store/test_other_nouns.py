@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import text
 
 from skerry.errors import AlreadyExists, Failed, NotFound
 from skerry.model.checkpoint import CheckpointState, Origin
@@ -232,6 +233,30 @@ async def test_migration_is_repeatable_and_refuses_a_newer_database(database_url
             await migrate(database)
     finally:
         await database.close()
+
+
+async def test_a_database_of_the_first_version_is_brought_to_this_one(database_url: str) -> None:
+    """What the first version's tables lacked is taken away from a new one, and put back by the steps."""
+    database = Database(database_url)
+    try:
+        await migrate(database)
+        async with database.writing() as connection:
+            await connection.execute(text("DROP INDEX sandboxes_unapplied"))
+            await connection.execute(text("ALTER TABLE sandboxes DROP COLUMN applied"))
+            await connection.execute(schema_version.delete())
+            await connection.execute(schema_version.insert().values(version=1))
+        assert await migrate(database) == newest_version()
+    finally:
+        await database.close()
+    store = Store(database_url, StillClock())
+    await store.open()
+    try:
+        made = await add_sandbox(store, "one", S.RUNNING, applied=False)
+        async with store.read() as tx:
+            assert [box.id for box in await tx.sandboxes.unapplied(10, [])] == [made.id]
+            assert await tx.sandboxes.unapplied(10, [made.id]) == []
+    finally:
+        await store.close()
 
 
 async def test_two_programs_migrate_at_once(database_url: str) -> None:

@@ -20,9 +20,13 @@ from skerry.agent.images.store import ImageLimits, ImageStore
 from skerry.agent.journal import Journal
 from skerry.agent.logs import OutputLogs
 from skerry.agent.plans import Plans
+from skerry.agent.ports.dial import Dialer
+from skerry.agent.ports.streams import Streams
 from skerry.agent.reports import Reports
 from skerry.agent.roots import SandboxRoots
 from skerry.agent.sandboxes import Sandboxes
+from skerry.agent.sleep.routes import SleepRoutes
+from skerry.agent.sleep.sleeper import Sleeper
 from skerry.agent.slots import SlotPool
 from skerry.clock import Clock, SystemClock
 from skerry.runtime.catalog import make_runtime
@@ -52,9 +56,10 @@ class AgentApp:
             folder=settings.run_path / "guest",
             chance=os.urandom,
             tell=lambda sandbox_id, wanted: self.sandboxes.wish(sandbox_id, wanted),
+            grant=lambda sandbox_id, asked: self.sleeper.grant(sandbox_id, asked),
         )
         plans = Plans(config_of=self.images.config_of, shared=settings.share, guests=self.guests)
-        self.sandboxes = Sandboxes(
+        self.sandboxes: Sandboxes = Sandboxes(
             runtime=self.runtime,
             slots=self.slots,
             journal=self.journal,
@@ -66,6 +71,15 @@ class AgentApp:
             outputs=OutputLogs(folder / "logs", bytes_max=settings.log_bytes_max, keep=settings.logs_keep),
             sandboxes_max=settings.sandboxes_max,
         )
+        self.sleeper: Sleeper = Sleeper(
+            sandboxes=self.sandboxes,
+            runtime=self.runtime,
+            clock=clock,
+            log=log,
+            chance=os.urandom,
+            idle=settings.idle,
+            cold_after=settings.cold_after,
+        )
         self.execs = Execs(
             runtime=self.runtime,
             folder=folder / "execs",
@@ -73,8 +87,11 @@ class AgentApp:
             chance=os.urandom,
             sessions_max=settings.exec_sessions_max,
             oom_rose=self.sandboxes.oom_rose,
+            vigil=self.sleeper,
         )
         self.sandboxes.execs = self.execs
+        self.dialer = Dialer(sandboxes=self.sandboxes, sleeper=self.sleeper, slots=self.slots)
+        self.streams = Streams(self.dialer, self.sleeper)
         self.web = self._web(reports, clock, settings.upload_bytes_max)
 
     def _image_store(self, settings: Settings, clock: Clock) -> ImageStore:
@@ -93,11 +110,13 @@ class AgentApp:
         api = AgentRoutes(
             sandboxes=self.sandboxes, runtime=self.runtime, reports=reports, guests=self.guests, clock=clock
         )
+        roots = SandboxRoots(self.runtime, self.sandboxes, self.sleeper)
         return Starlette(
             routes=[
-                *ExecRoutes(self.sandboxes, self.execs).routes(),
+                *ExecRoutes(self.sandboxes, self.execs, self.sleeper).routes(),
+                *SleepRoutes(self.sandboxes, self.sleeper).routes(),
                 *api.routes(),
-                *file_routes(SandboxRoots(self.runtime, self.sandboxes), upload_bytes_max=upload_bytes_max),
+                *file_routes(roots, upload_bytes_max=upload_bytes_max),
                 *image_routes(self.images),
             ],
             exception_handlers=error_handlers(),
@@ -109,9 +128,12 @@ class AgentApp:
         await self.images.open()
         await self.slots.open(self.journal.slots())
         await self.sandboxes.recover()
+        self.sleeper.open()
 
     async def close(self) -> None:
         """Let go; sandboxes run on."""
+        await self.streams.close()
+        await self.sleeper.close()
         await self.execs.close()
         await self.sandboxes.close()
         await self.guests.close_all()

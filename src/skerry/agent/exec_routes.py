@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from skerry.agent.execs import Execs, Session, text, was_truncated
 from skerry.agent.sandboxes import Sandboxes
+from skerry.agent.sleep.sleeper import Sleeper
 from skerry.errors import Conflict, Invalid, SkerryError
 from skerry.model.exec import (
     CLOSE,
@@ -44,9 +45,10 @@ def frame(channel: int, data: bytes) -> bytes:
 
 
 class ExecRoutes:
-    def __init__(self, sandboxes: Sandboxes, execs: Execs) -> None:
+    def __init__(self, sandboxes: Sandboxes, execs: Execs, sleeper: Sleeper) -> None:
         self._sandboxes = sandboxes
         self._execs = execs
+        self._sleeper = sleeper
 
     def routes(self) -> list[BaseRoute]:
         base = "/sandboxes/{sandbox_id}/exec"
@@ -64,8 +66,7 @@ class ExecRoutes:
         sandbox_id: str = request.path_params["sandbox_id"]
         spec = ExecSpec.model_validate_json(await request.body())
         began = time.perf_counter()
-        plan = self._sandboxes.exec_plan(sandbox_id, spec, stdin=spec.stdin is not None)
-        session = await self._execs.start(sandbox_id, spec, plan)
+        session = await self._begin(sandbox_id, spec, stdin=spec.stdin is not None)
         if spec.detach:
             return JSONResponse(session.record.model_dump(mode="json"), status_code=202)
         if request.headers.get("accept") == STREAM_TYPE:
@@ -81,6 +82,11 @@ class ExecRoutes:
         )
         self._execs.release(session)
         return Response(result.model_dump_json(), media_type="application/json")
+
+    async def _begin(self, sandbox_id: str, spec: ExecSpec, *, stdin: bool) -> Session:
+        async with self._sleeper.awake(sandbox_id, "exec"):
+            plan = self._sandboxes.exec_plan(sandbox_id, spec, stdin=stdin)
+            return await self._execs.start(sandbox_id, spec, plan)
 
     async def _until_ended_or_left(self, request: Request, session: Session) -> None:
         ended = asyncio.ensure_future(session.ended.wait())
@@ -119,6 +125,7 @@ class ExecRoutes:
         asked = KillRequest.model_validate_json(await request.body() or b"{}")
         if session.ended.is_set():
             raise Conflict("the command has ended already", because=f"{session.record.id}: {session.record.exit}")
+        await self._sleeper.wake(session.record.sandbox, "exec")  # what stands still hears no signal
         name = asked.signal.removeprefix("SIG")
         await self._execs.kill(session, signal.Signals[f"SIG{name}"])
         return JSONResponse(session.record.model_dump(mode="json"))
@@ -134,8 +141,7 @@ class ExecRoutes:
             sandbox_id = socket.path_params["sandbox_id"]
             first = await asyncio.wait_for(socket.receive_text(), FIRST_MESSAGE_S)
             spec = ExecSpec.model_validate_json(first)
-            plan = self._sandboxes.exec_plan(sandbox_id, spec, stdin=True)
-            session = await self._execs.start(sandbox_id, spec.model_copy(update={"stdin": None}), plan)
+            session = await self._begin(sandbox_id, spec.model_copy(update={"stdin": None}), stdin=True)
         except (SkerryError, ValidationError, TimeoutError, KeyError) as error:
             await _refuse(socket, error)
             return
@@ -152,6 +158,7 @@ class ExecRoutes:
         await socket.accept(subprotocol=_chosen(socket))
         try:
             session = self._session(socket)
+            await self._sleeper.wake(session.record.sandbox, "exec")
         except SkerryError as error:
             await _refuse(socket, error)
             return
@@ -185,6 +192,7 @@ class ExecRoutes:
             channel, data = message[0], message[1:]
             try:
                 if channel == STDIN:
+                    await self._sleeper.wake(session.record.sandbox, "terminal" if session.record.tty else "exec")
                     await session.process.write(data)
                 elif channel == RESIZE:
                     await session.process.resize(WindowSize.model_validate_json(data))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 from skerry.agent.transcripts import Transcript
 from skerry.clock import Clock
@@ -21,10 +23,18 @@ QUEUE_CHUNKS_MAX = 32
 ENDED_KEPT_S = 600.0
 """How long a detached session that ended can still be asked about."""
 HANGUP_GRACE_S = 1.0
+COMMAND_SHOWN_MAX = 80
 TIMED_OUT = 124
 KILLED = 128 + signal.SIGKILL
 
 Chunk = tuple[int, bytes]
+
+
+class Vigil(Protocol):
+    """Who decides on sleep, as commands see it."""
+
+    def kept(self, sandbox_id: str, by: str) -> AbstractContextManager[None]: ...
+    def touch(self, sandbox_id: str, by: str) -> None: ...
 
 
 class Session:
@@ -85,6 +95,7 @@ class Execs:
         chance: Callable[[int], bytes],
         sessions_max: int,
         oom_rose: Callable[[str], Awaitable[bool]],
+        vigil: Vigil,
     ) -> None:
         self._runtime = runtime
         self._folder = folder
@@ -92,6 +103,7 @@ class Execs:
         self._chance = chance
         self._sessions_max = sessions_max
         self._oom_rose = oom_rose
+        self._vigil = vigil
         self._sessions: dict[str, dict[str, Session]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -115,7 +127,7 @@ class Execs:
         if spec.detach:
             transcript.save_to(self._folder / sandbox_id / session_id, record, process.token())
         session = sessions[session_id] = Session(record, process, transcript)
-        self._spawn(self._pump(session))
+        self._spawn(self._pump_awake(session))
         if spec.stdin is not None:
             self._spawn(self._feed(process, spec.stdin.encode()))
         if spec.timeout_s is not None:
@@ -181,9 +193,20 @@ class Execs:
                 Transcript.load(saved)[0].discard()
             folder.rmdir()
 
+    async def _pump_awake(self, session: Session) -> None:
+        """Somebody waits for the end of a command of this kind, however quiet it is. A terminal at its prompt and a
+        command that was left to itself keep nobody awake; what they print counts."""
+        record = session.record
+        if record.tty or record.detached:
+            return await self._pump(session)
+        with self._vigil.kept(record.sandbox, f"exec: {' '.join(record.command)[:COMMAND_SHOWN_MAX]}"):
+            return await self._pump(session)
+
     async def _pump(self, session: Session) -> None:
         process = session.process
+        what = "terminal" if session.record.tty else "exec"
         while (chunk := await process.read()) is not None:
+            self._vigil.touch(session.record.sandbox, what)
             await session.hand_on(chunk)
         code = await process.wait()
         await process.close()

@@ -1,4 +1,4 @@
-"""The socket inside a sandbox through which it may checkpoint itself: its own box, that one verb, nothing more."""
+"""The socket inside a sandbox for what its spec lets it ask of itself: a checkpoint, a lease; nothing more."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import uvicorn
 from pydantic import ValidationError
@@ -22,7 +23,10 @@ from uvicorn.server import ServerState
 from skerry.agent.http_errors import error_handlers
 from skerry.errors import Invalid, LimitReached, Unavailable
 from skerry.model.checkpoint import CheckpointRequest
+from skerry.model.fields import Frozen
 from skerry.model.identity import make_id
+from skerry.model.sandbox import SandboxSpec
+from skerry.model.sleep import Lease, LeaseRequest
 from skerry.model.wire import explain
 
 ANSWER_S = 30.0
@@ -45,6 +49,9 @@ class _Connection(HttpToolsProtocol):
         self._places.release()
 
 
+M = TypeVar("M", bound=Frozen)
+
+
 class GuestDoor:
     """A guest's request becomes part of its sandbox's report; control makes the checkpoint as any other, so that
     limits, history and numbering are the same; then the guest is answered."""
@@ -55,18 +62,20 @@ class GuestDoor:
         folder: Path,
         chance: Callable[[int], bytes],
         tell: Callable[[str, dict[str, str] | None], Awaitable[None]],
+        grant: Callable[[str, LeaseRequest], Awaitable[Lease]],
     ) -> None:
         self._folder = folder
         self._chance = chance
         self._tell = tell
+        self._grant = grant
         self._doors: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, tuple[str, asyncio.Future[str]]] = {}
 
     def folder(self, sandbox_id: str) -> Path:
         return self._folder / sandbox_id
 
-    async def open(self, sandbox_id: str, *, uid: int) -> None:
-        """`uid`: the host's id of the guest's root, who owns the socket."""
+    async def open(self, sandbox_id: str, spec: SandboxSpec, *, uid: int) -> None:
+        """With the verbs that its spec allows. `uid`: the host's id of the guest's root, who owns the socket."""
         if sandbox_id in self._doors:
             return
         folder = self.folder(sandbox_id)
@@ -75,12 +84,19 @@ class GuestDoor:
         path = folder / "api.sock"
         path.unlink(missing_ok=True)
 
-        async def create(request: Request) -> Response:
-            return await self._asked(sandbox_id, request)
+        async def checkpoint(request: Request) -> Response:
+            return await self._checkpoint(sandbox_id, await _read(request, CheckpointRequest))
 
-        app = Starlette(
-            routes=[Route("/v1/checkpoints", create, methods=["POST"])], exception_handlers=error_handlers()
-        )
+        async def lease(request: Request) -> Response:
+            granted = await self._grant(sandbox_id, await _read(request, LeaseRequest))
+            return JSONResponse(granted.model_dump(mode="json"), status_code=201)
+
+        routes: list[Route] = []
+        if spec.self_checkpoint:
+            routes.append(Route("/v1/checkpoints", checkpoint, methods=["POST"]))
+        if spec.self_lease:
+            routes.append(Route("/v1/leases", lease, methods=["POST"]))
+        app = Starlette(routes=routes, exception_handlers=error_handlers())
         config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None)
         config.load()
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -116,16 +132,7 @@ class GuestDoor:
         if self.folder(sandbox_id).exists():
             await asyncio.to_thread(shutil.rmtree, self.folder(sandbox_id))
 
-    async def _asked(self, sandbox_id: str, request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > BODY_BYTES_MAX:
-                raise Invalid(f"a request is at most {BODY_BYTES_MAX} bytes")
-        try:
-            asked = CheckpointRequest.model_validate_json(body or b"{}")
-        except ValidationError as error:
-            raise explain(error) from None
+    async def _checkpoint(self, sandbox_id: str, asked: CheckpointRequest) -> Response:
         if sandbox_id in self._waiting:
             raise LimitReached("a checkpoint asked for by this sandbox is still being made", retry_after_s=1)
         request_id = make_id("request", self._chance(6))
@@ -156,3 +163,15 @@ class GuestDoor:
             door.cancel()
         await asyncio.gather(*self._doors.values(), return_exceptions=True)
         self._doors.clear()
+
+
+async def _read(request: Request, kind: type[M]) -> M:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BYTES_MAX:
+            raise Invalid(f"a request is at most {BODY_BYTES_MAX} bytes")
+    try:
+        return kind.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise explain(error) from None

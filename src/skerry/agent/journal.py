@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from skerry.model.fields import Frozen
 from skerry.model.order import Order
 from skerry.model.sandbox import Exit
+from skerry.model.sleep import Asleep, Lease
 
 TOMBSTONES_MAX = 4096
 """Deleted sandboxes remembered, so that an order sent before the deletion and delivered after it is refused."""
@@ -38,6 +39,11 @@ class Entry(Frozen):
     """A fork has its own machine-id and host keys."""
     restored_generation: int = -1
     """Generation of the last restore whose disk swap is done."""
+    asleep: Asleep | None = None
+    """It is RUNNING as far as anybody wants, and frozen or stopped until somebody needs it."""
+    woken_by: str | None = None
+    leases: tuple[Lease, ...] = ()
+    """What was asked to keep it awake; those that have run out may still be here."""
     oom_kills: int = 0
     """Of the present start, already reported."""
 

@@ -44,6 +44,7 @@ class Plans:
 
     def start_plan(self, order: Order, slot: Slot) -> StartPlan:
         spec, config = order.spec, self._config_of(order.image_digest)
+        has_door = spec.self_checkpoint or spec.self_lease
         return StartPlan(
             sandbox_id=order.sandbox_id,
             hostname=order.hostname,
@@ -53,7 +54,7 @@ class Plans:
             env=self._env(order, config),
             workdir=spec.workdir or config.workdir or "/",
             user=spec.user or config.user or "root",
-            guest_socket_folder=self._guests.folder(order.sandbox_id) if spec.self_checkpoint else None,
+            guest_socket_folder=self._guests.folder(order.sandbox_id) if has_door else None,
         )
 
     def exec_plan(self, order: Order, asked: ExecSpec, *, stdin: bool) -> ExecPlan:
@@ -77,8 +78,8 @@ class Plans:
 
     async def serve_guest(self, order: Order, *, uid: int) -> None:
         """Open the sandbox's own door to us, if its spec allows one."""
-        if order.spec.self_checkpoint:
-            await self._guests.open(order.sandbox_id, uid=uid)
+        if order.spec.self_checkpoint or order.spec.self_lease:
+            await self._guests.open(order.sandbox_id, order.spec, uid=uid)
         else:
             await self._guests.close(order.sandbox_id)
 

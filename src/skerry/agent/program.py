@@ -30,6 +30,7 @@ def main(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     agent = AgentApp(settings, Log("agent", settings.log_level))
     await agent.open()
+    agent.streams.open(listen(settings.streams_socket))
     config = uvicorn.Config(
         agent.web,
         loop="none",

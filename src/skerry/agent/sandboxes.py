@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
@@ -20,8 +20,12 @@ from skerry.errors import Conflict, LimitReached, NotFound, SkerryError
 from skerry.model.exec import ExecSpec
 from skerry.model.order import Order, Presence, Report
 from skerry.model.sandbox import Exit, ExitReason
+from skerry.model.sleep import Asleep, Lease, Tier
 from skerry.runtime.contract import Ended, ExecPlan, Found, Runtime
 from skerry.telemetry import Log
+
+COLD_GRACE_S = 10.0
+"""For the main process of one that goes from warm to cold, as for one that is stopped."""
 
 
 class Sandboxes:
@@ -82,6 +86,12 @@ class Sandboxes:
                 await self._destroy(entry)
         elif pid is not None and entry.order is not None and entry.wanted is Wanted.RUNNING:
             await self._adopt(entry, entry.order, pid)
+        elif pid is None and entry.asleep is not None:
+            # It was stopped to be started by the next who wants it; or it was frozen, and the machine rebooted.
+            await self._runtime.stop(entry.sandbox_id, 0)
+            if entry.asleep.tier is Tier.WARM:
+                entry = self._journal.put(entry.model_copy(update={"asleep": self._asleep(Tier.COLD, "a reboot")}))
+            self._report(entry, Presence.ASLEEP)
         elif pid is not None:
             await self._runtime.stop(entry.sandbox_id, 0)  # a stop was under way when we died
             self._report(self._record_exit(entry, Ended(None, ExitReason.STOPPED)), Presence.STOPPED)
@@ -100,18 +110,21 @@ class Sandboxes:
             return
         await self._plans.serve_guest(order, uid=slot.uid_base)
         self._watch(entry.sandbox_id)
-        self._report(entry, Presence.RUNNING)
         assert self.execs is not None
         await self.execs.adopt(entry.sandbox_id)
+        if entry.asleep is not None and entry.asleep.tier is Tier.WARM:
+            await self._runtime.freeze(entry.sandbox_id)
+            self._report(entry, Presence.ASLEEP)
+        else:  # one that was just going cold, or just coming back, is there and runs
+            self._report(self._journal.put(entry.model_copy(update={"asleep": None})), Presence.RUNNING)
 
     # Verbs
 
     async def ensure(self, order: Order) -> Report:
         """Running as ordered; a repeated order changes nothing."""
         async with self._turn(order.sandbox_id, order.generation) as entry:
-            if entry is not None and self._watches.get(order.sandbox_id) is not None:
-                entry = self._journal.put(entry.model_copy(update={"generation": order.generation, "order": order}))
-                return self._report(entry, Presence.RUNNING)
+            if entry is not None and (entry.asleep is not None or order.sandbox_id in self._watches):
+                return await self._apply(entry, order)
             if entry is None and len(self._reports.all()) >= self._sandboxes_max:
                 raise LimitReached(f"this machine already has {self._sandboxes_max} sandboxes")
             order = self._plans.settle(order)
@@ -120,6 +133,16 @@ class Sandboxes:
             entry = self._begin(order, entry)
             await self._start(order, entry)
             return self._report(self._entry(order.sandbox_id), Presence.RUNNING)
+
+    async def _apply(self, entry: Entry, order: Order) -> Report:
+        """It runs, or sleeps, on; what the order changes of that takes effect at once."""
+        if order != entry.order:
+            network = order.spec.network
+            order = self._plans.settle(order)
+            if entry.slot is not None:
+                await self._slots.lease(order.sandbox_id, network=network.enabled, allow=network.allow)
+            entry = self._journal.put(entry.model_copy(update={"generation": order.generation, "order": order}))
+        return self._report(entry, Presence.RUNNING if entry.asleep is None else Presence.ASLEEP)
 
     def _begin(self, order: Order, entry: Entry | None) -> Entry:
         fresh = Entry(sandbox_id=order.sandbox_id, generation=order.generation, wanted=Wanted.RUNNING, order=order)
@@ -130,6 +153,7 @@ class Sandboxes:
                     "wanted": Wanted.RUNNING,
                     "order": order,
                     "exit": None,
+                    "asleep": None,
                     "oom_kills": 0,
                 }
             )
@@ -169,7 +193,8 @@ class Sandboxes:
             if entry is None or entry.wanted is Wanted.ABSENT:
                 raise NotFound(f"this machine has no sandbox {sandbox_id}")
             ran = sandbox_id in self._watches
-            entry = self._journal.put(entry.model_copy(update={"wanted": Wanted.STOPPED, "generation": generation}))
+            change = {"wanted": Wanted.STOPPED, "generation": generation, "asleep": None}
+            entry = self._journal.put(entry.model_copy(update=change))
             await self._halt(sandbox_id, grace_s)
             entry = self._entry(sandbox_id)
             if ran or entry.exit is None:
@@ -202,7 +227,8 @@ class Sandboxes:
         async with self._turn(sandbox_id, generation) as entry:
             if entry is None:
                 entry = Entry(sandbox_id=sandbox_id, generation=generation, wanted=Wanted.ABSENT)
-            entry = self._journal.put(entry.model_copy(update={"wanted": Wanted.ABSENT, "generation": generation}))
+            change = {"wanted": Wanted.ABSENT, "generation": generation, "asleep": None}
+            entry = self._journal.put(entry.model_copy(update=change))
             return await self._destroy(entry)
 
     async def _destroy(self, entry: Entry) -> Report:
@@ -220,6 +246,65 @@ class Sandboxes:
         async with self._lock(sandbox_id):
             self._entry(sandbox_id)
             return await self._runtime.checkpoint(sandbox_id, checkpoint_id)
+
+    # Sleep
+
+    def entry(self, sandbox_id: str) -> Entry:
+        """Raises NotFound."""
+        return self._entry(sandbox_id)
+
+    def entries(self) -> list[Entry]:
+        """Of every sandbox that was not deleted."""
+        return [entry for entry in self._journal.all() if entry.order is not None]
+
+    def runs(self, sandbox_id: str) -> bool:
+        """Whether it has processes; those of one that sleeps warm stand still."""
+        return sandbox_id in self._watches
+
+    def sleeps(self, sandbox_id: str) -> bool:
+        entry = self._journal.get(sandbox_id)
+        return entry is not None and entry.asleep is not None
+
+    def keep_leases(self, sandbox_id: str, leases: list[Lease]) -> None:
+        self._journal.put(self._entry(sandbox_id).model_copy(update={"leases": tuple(leases)}))
+
+    async def sleep(self, sandbox_id: str, tier: Tier, why: str, *, still: Callable[[], bool] = lambda: True) -> Report:
+        """Freeze it, or stop it until it is wanted; one that sleeps as deeply already sleeps on. `still` is asked when
+        nobody else is at work on it: if it says no, nothing happens. Raises Conflict when it does not run."""
+        async with self._lock(sandbox_id):
+            entry = self._entry(sandbox_id)
+            if not still() or (entry.asleep is not None and entry.asleep.tier in (tier, Tier.COLD)):
+                return self.report_of(sandbox_id)
+            if sandbox_id not in self._watches:
+                raise Conflict("the sandbox does not run; start it first")
+            # Written before it is so: who wants it from now on waits for us, and then wakes it.
+            self._journal.put(entry.model_copy(update={"asleep": self._asleep(tier, why)}))
+            try:
+                if tier is Tier.WARM:
+                    squeeze = self.order_of(sandbox_id).spec.squeeze
+                    await self._runtime.freeze(sandbox_id, squeeze=squeeze)
+                else:
+                    await self._halt(sandbox_id, COLD_GRACE_S)
+            except BaseException:
+                self._journal.put(self._entry(sandbox_id).model_copy(update={"asleep": entry.asleep}))
+                raise
+            return self._report(self._entry(sandbox_id), Presence.ASLEEP)
+
+    async def wake(self, sandbox_id: str, by: str) -> Report:
+        """Let it go on, or start it again. Quiet about one that does not sleep."""
+        async with self._lock(sandbox_id):
+            entry = self._entry(sandbox_id)
+            if entry.asleep is None:
+                return self.report_of(sandbox_id)
+            if sandbox_id in self._watches:
+                await self._runtime.thaw(sandbox_id)
+            else:
+                await self._start(self.order_of(sandbox_id).model_copy(update={"has_run": True}), entry)
+            entry = self._entry(sandbox_id).model_copy(update={"asleep": None, "exit": None, "woken_by": by})
+            return self._report(self._journal.put(entry), Presence.RUNNING)
+
+    def _asleep(self, tier: Tier, why: str) -> Asleep:
+        return Asleep(tier=tier, since=self._clock.now(), why=why)
 
     # While it runs
 
@@ -331,7 +416,8 @@ class Sandboxes:
                 self._log.warning("remains of a sandbox", sandbox=sandbox_id, error=error, because=error.because)
             if self.execs is not None:
                 self.execs.forget(sandbox_id)
-            entry = self._journal.put(self._entry(sandbox_id).model_copy(update={"wanted": Wanted.STOPPED}))
+            change = {"wanted": Wanted.STOPPED, "asleep": None}
+            entry = self._journal.put(self._entry(sandbox_id).model_copy(update=change))
             self._report(self._record_exit(entry, ended), Presence.STOPPED)
 
     def _record_exit(self, entry: Entry, ended: Ended) -> Entry:
@@ -345,6 +431,8 @@ class Sandboxes:
                 generation=entry.generation,
                 presence=presence,
                 address=entry.address,
-                exit=entry.exit if presence is not Presence.RUNNING else None,
+                exit=entry.exit if presence not in (Presence.RUNNING, Presence.ASLEEP) else None,
+                asleep=entry.asleep,
+                woken_by=entry.woken_by,
             )
         )

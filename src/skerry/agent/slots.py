@@ -95,6 +95,13 @@ class SlotPool:
     def used(self) -> dict[str, int]:
         return dict(self._used)
 
+    def network_of(self, sandbox_id: str) -> Path:
+        """The file that pins its network namespace. Raises Failed for a sandbox without a slot."""
+        number = self._used.get(sandbox_id)
+        if number is None:
+            raise Failed(f"sandbox {sandbox_id} has no network")
+        return self._pins(number).network
+
     async def lease(self, sandbox_id: str, *, network: bool, allow: Sequence[str]) -> Slot:
         """The sandbox's slot with its namespaces in place; the same one again for as long as it is not released."""
         number = self._used.get(sandbox_id)

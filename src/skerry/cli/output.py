@@ -15,6 +15,7 @@ STATE_COLOURS = {
     "succeeded": "green",
     "failed": "red",
     "unreachable": "red",
+    "asleep": "blue",
     "stopped": "grey",
     "deleted": "grey",
 }

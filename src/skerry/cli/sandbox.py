@@ -26,7 +26,8 @@ from skerry.cli.tail_command import TailCommand, tail_argument
 from skerry.client import flows
 from skerry.client.call import Call
 from skerry.client.calls import sandboxes as calls
-from skerry.errors import SkerryError
+from skerry.client.calls import sleep as sleep_calls
+from skerry.errors import SkerryError, Unavailable
 
 WATCH_EVERY_S = 2.0
 _IN = "Commands"
@@ -37,8 +38,10 @@ ENTRIES = {
     "inspect": Entry("skerry.cli.sandbox:inspect", "All that is known of a sandbox.", _IN),
     "start": Entry("skerry.cli.sandbox:start", "Start a stopped sandbox.", _IN),
     "stop": Entry("skerry.cli.sandbox:stop", "Stop a sandbox; its disk stays.", _IN),
+    "sleep": Entry("skerry.cli.sleep:sleep", "Let it rest until it is wanted.", _IN),
+    "wake": Entry("skerry.cli.sleep:wake", "Wake it.", _IN),
     "delete": Entry("skerry.cli.sandbox:delete", "Delete sandboxes.", _IN),
-    "update": Entry("skerry.cli.sandbox:update", "Change name, labels or protection.", _IN),
+    "update": Entry("skerry.cli.sandbox:update", "Change name, labels, protection or idle time.", _IN),
     "logs": Entry("skerry.cli.watching:logs", "What its main process printed.", _IN),
     "stats": Entry("skerry.cli.watching:stats", "What it uses.", _IN),
     "events": Entry("skerry.cli.event:events", "What happened to it.", _IN),
@@ -142,8 +145,9 @@ def list_sandboxes(invocation: Invocation, label: tuple[str, ...], watch: bool, 
 def inspect(invocation: Invocation, sandbox: str) -> None:
     """All that is known of a sandbox."""
     body = invocation.ask(calls.get(sandbox))
+    activity = _activity(invocation, body)
     if invocation.output.json:
-        invocation.output.emit(body)
+        invocation.output.emit({**body, "activity": activity} if activity else body)
         return
     spec = body["spec"]
     end = part(body, "exit")
@@ -155,6 +159,7 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "id": body["id"],
             "state": body["state"],
             "reason": body.get("reason"),
+            **_wakefulness(activity),
             "exit": " ".join(str(part) for part in (end.get("reason"), end.get("code")) if part is not None),
             "image": spec["image"],
             "image digest": body.get("image_digest"),
@@ -175,7 +180,10 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             ),
             "protected": "yes" if spec.get("protected") else None,
             "self-checkpoint": "yes" if spec.get("self_checkpoint") else None,
+            "self-lease": "yes" if spec.get("self_lease") else None,
             "checkpoints": _rhythm(policy),
+            "idle": _after(spec.get("idle")),
+            "cold after": _after(spec.get("cold_after")),
             "forked from": body.get("parent"),
             "began as": body.get("source_checkpoint"),
             "node": body.get("node"),
@@ -187,6 +195,38 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
     )
 
 
+def _activity(invocation: Invocation, body: Any) -> Any:
+    """What its machine says of its being awake; None where there is nothing to say, or nobody to ask."""
+    if body["state"] not in ("running", "asleep"):
+        return None
+    try:
+        return invocation.ask(sleep_calls.activity(body["id"]))
+    except Unavailable:
+        return None
+
+
+def _wakefulness(activity: Any) -> dict[str, Any]:
+    if not activity:
+        return {}
+    asleep = activity["asleep"]
+    if asleep:
+        return {
+            "asleep": f"{asleep['tier']} since {local_time(asleep['since'])}: {asleep['why']}",
+            "goes cold": local_time(activity["cold_at"]),
+        }
+    last = activity["last_active_by"]
+    return {
+        "kept awake by": ", ".join(activity["kept_awake_by"]),
+        "last active": f"{local_time(activity['last_active_at'])} ({last})" if last else None,
+        "falls asleep": local_time(activity["sleeps_at"]),
+        "woken": f"{local_time(activity['woken_at'])} by {activity['woken_by']}" if activity["woken_by"] else None,
+    }
+
+
+def _after(given: Any) -> str | None:
+    return human_duration(given) if isinstance(given, int | float) else given
+
+
 def _rhythm(policy: dict[str, Any]) -> str | None:
     """What of automatic checkpoints is wanted, in words."""
     if not policy.get("every_s"):
@@ -195,7 +235,7 @@ def _rhythm(policy: dict[str, Any]) -> str | None:
     return f"{words}, at most {human_duration(policy['max_age_s'])} old" if policy.get("max_age_s") else words
 
 
-def _each(invocation: Invocation, names: tuple[str, ...], act: Callable[[str], Any], done: str) -> None:
+def act_on_each(invocation: Invocation, names: tuple[str, ...], act: Callable[[str], Any], done: str) -> None:
     """The same for several sandboxes: one that fails does not keep the rest from their turn."""
     failure: SkerryError | None = None
     bodies: list[Any] = []
@@ -227,7 +267,7 @@ def start(invocation: Invocation, sandboxes: tuple[str, ...]) -> None:
     def act(name: str) -> Any:
         return invocation.run(flows.settle(lambda wait_s: calls.start(name, wait_s), lambda had: calls.get(had["id"])))
 
-    _each(invocation, sandboxes, act, "started")
+    act_on_each(invocation, sandboxes, act, "started")
 
 
 @command("stop")
@@ -241,7 +281,7 @@ def stop(invocation: Invocation, sandboxes: tuple[str, ...], grace: float | None
             flows.settle(lambda wait_s: calls.stop(name, grace, wait_s), lambda had: calls.get(had["id"]))
         )
 
-    _each(invocation, sandboxes, act, "stopped")
+    act_on_each(invocation, sandboxes, act, "stopped")
 
 
 @command("delete")
@@ -256,7 +296,7 @@ def delete(invocation: Invocation, sandboxes: tuple[str, ...], force: bool, yes:
     def act(name: str) -> Any:
         return invocation.run(flows.settle(lambda wait_s: calls.delete(name, force, wait_s)))
 
-    _each(invocation, sandboxes, act, "deleted")
+    act_on_each(invocation, sandboxes, act, "deleted")
 
 
 @command("update")
@@ -264,22 +304,25 @@ def delete(invocation: Invocation, sandboxes: tuple[str, ...], force: bool, yes:
 @click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Add or change a label. Repeat.")
 @click.option("--remove-label", multiple=True, metavar="KEY", help="Take a label away. Repeat.")
 @click.option("--protect/--no-protect", default=None, help="Refuse to delete it, or not.")
+@click.option("--idle", metavar="TIME", help="Fall asleep after so long unused, or never.")
+@click.option("--cold-after", metavar="TIME", help="Go cold after so long asleep, or never.")
+@click.option("--idle-cpu", type=float, metavar="CORES", help="Using more than this counts as activity.")
 @sandbox_argument
 def update(
     invocation: Invocation,
     sandbox: str,
-    name: str | None,
     label: tuple[str, ...],
     remove_label: tuple[str, ...],
     protect: bool | None,
+    **change: Any,
 ) -> None:
     """Change what may change without a restart."""
-    change: dict[str, Any] = {"name": name, "protected": protect}
+    change["protected"] = protect
     if label or remove_label:
         labels = {**invocation.ask(calls.get(sandbox))["spec"].get("labels", {}), **label_pairs(label)}
         change["labels"] = {key: value for key, value in labels.items() if key not in remove_label}
     change = {key: value for key, value in change.items() if value is not None}
     if not change:
-        raise click.UsageError("nothing to change: give --name, --label, --remove-label or --protect")
+        raise click.UsageError("nothing to change: see `skerry update --help`")
     body = invocation.ask(calls.update(sandbox, change))
     invocation.output.one(body, f"{body['name']} updated")

@@ -12,6 +12,14 @@ from skerry.cli.options import DURATION, env_pairs, label_pairs
 from skerry.client.calls.sandboxes import mount_from_text
 from skerry.errors import Invalid
 
+FLAGS = {
+    "protect": "protected",
+    "self_checkpoint": "self_checkpoint",
+    "self_lease": "self_lease",
+    "squeeze": "squeeze",
+}
+"""Option -> field."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -32,6 +40,11 @@ _OPTIONS = (
     click.option("--workdir", "-w", metavar="PATH", help="Working folder [the image's, else /]."),
     click.option("--protect", is_flag=True, help="Refuse to delete it until this is taken back."),
     click.option("--self-checkpoint", is_flag=True, help="It may checkpoint itself through /.skerry/run/api.sock."),
+    click.option("--self-lease", is_flag=True, help="It may keep itself awake through /.skerry/run/api.sock."),
+    click.option("--idle", metavar="TIME", help="Fall asleep after so long unused, or never [as the server is set]."),
+    click.option("--cold-after", metavar="TIME", help="Go from warm to cold after so long, or never [likewise]."),
+    click.option("--idle-cpu", type=float, metavar="CORES", help="Using more than this counts as activity."),
+    click.option("--squeeze", is_flag=True, help="Give what it can of its memory back when it falls asleep."),
     click.option("--checkpoint-every", type=DURATION, metavar="TIME", help="Checkpoint it by itself, such as 10m."),
     click.option("--checkpoint-keep", type=int, metavar="N", help="How many of those stay [10]."),
     click.option("--checkpoint-max-age", type=DURATION, metavar="TIME", help="How long those stay."),
@@ -47,14 +60,13 @@ def spec_options(function: F) -> F:
 def spec_from(image: str, options: dict[str, Any]) -> dict[str, Any]:
     """The JSON of a SandboxSpec; takes what it knows out of `options`. Values are the server's to judge."""
     body: dict[str, Any] = {"image": image}
-    for name in ("name", "cpu", "memory", "disk", "pids", "user", "workdir"):
+    for name in ("name", "cpu", "memory", "disk", "pids", "user", "workdir", "idle", "cold_after", "idle_cpu"):
         value = options.pop(name)
         if value is not None:
             body[name] = value
-    if options.pop("protect"):
-        body["protected"] = True
-    if options.pop("self_checkpoint"):
-        body["self_checkpoint"] = True
+    for flag, name in FLAGS.items():
+        if options.pop(flag):
+            body[name] = True
     found: dict[str, Any] = {
         "env": env_pairs(options.pop("env"), options.pop("env_file")),
         "labels": label_pairs(options.pop("label")),

@@ -19,6 +19,7 @@ from skerry.errors import Failed, SkerryError, TooLarge, Unavailable, from_wire
 from skerry.model.image import Image, ImageConfig
 from skerry.model.node import Capacity
 from skerry.model.order import Order, Report
+from skerry.model.sleep import SleepRequest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -119,6 +120,12 @@ class AgentClient:
 
     async def delete(self, sandbox_id: str, generation: int) -> Report:
         return await self._report("DELETE", f"/sandboxes/{sandbox_id}?generation={generation}", None, START_S_MAX)
+
+    async def sleep(self, sandbox_id: str, asked: SleepRequest) -> Report:
+        return await self._report("POST", f"/sandboxes/{sandbox_id}/sleep", asked.model_dump_json(), START_S_MAX)
+
+    async def wake(self, sandbox_id: str) -> Report:
+        return await self._report("POST", f"/sandboxes/{sandbox_id}/wake", None, START_S_MAX)
 
     # Checkpoints
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from skerry.model.node import Node
     from skerry.model.operation import Operation
     from skerry.model.sandbox import Sandbox
+    from skerry.model.sleep import Activity, Lease
     from skerry.model.stats import Stats
 
 
@@ -98,6 +99,18 @@ def stats(body: Any) -> Stats:
     from skerry.model.stats import Stats
 
     return _read(Stats, body)
+
+
+def activity(body: Any) -> Activity:
+    from skerry.model.sleep import Activity
+
+    return _read(Activity, body)
+
+
+def lease(body: Any) -> Lease:
+    from skerry.model.sleep import Lease
+
+    return _read(Lease, body)
 
 
 def operation(body: Any) -> Operation:

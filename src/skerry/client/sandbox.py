@@ -18,6 +18,7 @@ from skerry.client.call import Call
 from skerry.client.calls import checkpoints as checkpoint_calls
 from skerry.client.calls import cloud
 from skerry.client.calls import sandboxes as calls
+from skerry.client.calls import sleep as sleep_calls
 from skerry.client.calls.sandboxes import SpecOptions
 from skerry.client.commands import Commands
 from skerry.client.files import CheckpointFiles, Files
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from skerry.model.image import Image
     from skerry.model.sandbox import S
     from skerry.model.sandbox import Sandbox as Record
+    from skerry.model.sleep import Activity, Lease
     from skerry.model.stats import Stats
 
 
@@ -105,11 +107,44 @@ class Sandbox:
             self.client.close()
 
     def update(
-        self, *, name: str | None = None, labels: Mapping[str, str] | None = None, protected: bool | None = None
+        self,
+        *,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        protected: bool | None = None,
+        idle: float | str | None = None,
+        cold_after: float | str | None = None,
+        idle_cpu: float | None = None,
     ) -> Record:
         """Change what may change without a restart; `labels` replaces all labels."""
-        given = {"name": name, "labels": None if labels is None else dict(labels), "protected": protected}
+        given: dict[str, Any] = {
+            "name": name,
+            "labels": None if labels is None else dict(labels),
+            "protected": protected,
+            "idle": idle,
+            "cold_after": cold_after,
+            "idle_cpu": idle_cpu,
+        }
         return self._keep(self._send(calls.update(self.id, {k: v for k, v in given.items() if v is not None})))
+
+    def sleep(self, *, cold: bool = False, force: bool = False) -> None:
+        """Freeze it, or with `cold` stop it, until somebody wants it. `force`: also while something keeps it awake."""
+        self._keep(self._send(sleep_calls.sleep(self.id, cold=cold, force=force)))
+
+    def wake(self) -> None:
+        """Whoever runs a command or touches a file wakes it anyway."""
+        self._keep(self._send(sleep_calls.wake(self.id)))
+
+    def keep_awake(self, for_s: float | None = None, note: str = "") -> Lease:
+        """A lease: until it runs out or is ended, the sandbox does not fall asleep. None: ten minutes."""
+        return self._send(sleep_calls.keep_awake(self.id, for_s, note))
+
+    def end_lease(self, lease: Lease | str) -> None:
+        self._send(sleep_calls.end_lease(self.id, lease if isinstance(lease, str) else lease.id))
+
+    def activity(self) -> Activity:
+        """Why it is awake, what woke it last, when it falls asleep."""
+        return self._send(sleep_calls.activity(self.id))
 
     def checkpoint(self, comment: str = "", *, timeout_s: float = TIMEOUT_S) -> Checkpoint:
         """Keep the disk as it is now; takes milliseconds whatever its size. Memory is not part of it."""

@@ -21,11 +21,13 @@ from skerry.control.api.images import ImageRoutes
 from skerry.control.api.keys import KeyRoutes
 from skerry.control.api.operations import OperationRoutes
 from skerry.control.api.sandboxes import SandboxRoutes
+from skerry.control.api.sleep import SleepRoutes
 from skerry.control.first_key import ensure_first_key
 from skerry.control.keys import KeyRing
 from skerry.control.passage.http import Passage
 from skerry.control.passage.target import Targets
 from skerry.control.reconcilers import Reconcilers
+from skerry.control.sleeping import Sleeping
 from skerry.control.waiting import Waiter
 from skerry.control.wakeups import Wakeups
 from skerry.control.web import build_api, build_web
@@ -82,11 +84,15 @@ class Control:
     def _build_api(self) -> FastAPI:
         store, settings = self.store, self._settings
         waiter = Waiter(store, self._clock)
+        sleeping = Sleeping(store, waiter, self.agent)
         return build_api(
             [
                 CloudRoutes(store, settings, lambda: openapi.document(self.api)).router(),
                 CheckpointRoutes(store, waiter).router(),
-                SandboxRoutes(store, waiter, share=settings.share, sandboxes_max=settings.sandboxes_max).router(),
+                SleepRoutes(store, sleeping).router(),
+                SandboxRoutes(
+                    store, waiter, sleeping, share=settings.share, sandboxes_max=settings.sandboxes_max
+                ).router(),
                 ImageRoutes(store, waiter, self.reconcilers.create_images).router(),
                 OperationRoutes(store, waiter).router(),
                 EventRoutes(store, waiter).router(),

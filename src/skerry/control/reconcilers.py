@@ -19,7 +19,7 @@ from skerry.control.reconcile.nodes.book import ReportBook
 from skerry.control.reconcile.nodes.sweep import SweepNode
 from skerry.control.reconcile.nodes.watch import WatchNode
 from skerry.control.reconcile.records.prune import PruneRecords
-from skerry.control.reconcile.sandboxes import delete, restore, start, stop
+from skerry.control.reconcile.sandboxes import apply, delete, restore, start, stop
 from skerry.control.reconcile.sandboxes.observe import ObserveSandboxes
 from skerry.control.reconcile.sandboxes.place import PlaceSandboxes
 from skerry.control.wakeups import Wakeup, Wakeups
@@ -90,12 +90,14 @@ class Reconcilers:
         stopping = stop.StopSandboxes(store, agent, hands(stop.HANDS, wake.stop_sandboxes))
         restoring = restore.RestoreSandboxes(store, agent, hands(restore.HANDS, wake.restore_sandboxes))
         deleting = delete.DeleteSandboxes(store, agent, hands(delete.HANDS, wake.delete_sandboxes))
+        applying = apply.ApplyChanges(store, agent, hands(apply.HANDS, wake.apply_changes))
         return [
             (PlaceSandboxes(store, self._clock, limits), wake.place_sandboxes, SOON_S),
             (starting, wake.start_sandboxes, SOON_S),
             (stopping, wake.stop_sandboxes, SOON_S),
             (restoring, wake.restore_sandboxes, SOON_S),
             (deleting, wake.delete_sandboxes, SOON_S),
+            (applying, wake.apply_changes, SOON_S),
             (ObserveSandboxes(store, agent, book), wake.observe_sandboxes, SELDOM_S),
         ]
 

@@ -33,6 +33,7 @@ class Wakeup:
 class Wakeups:
     place_sandboxes: Wakeup = field(default_factory=Wakeup)
     start_sandboxes: Wakeup = field(default_factory=Wakeup)
+    apply_changes: Wakeup = field(default_factory=Wakeup)
     observe_sandboxes: Wakeup = field(default_factory=Wakeup)
     stop_sandboxes: Wakeup = field(default_factory=Wakeup)
     restore_sandboxes: Wakeup = field(default_factory=Wakeup)
@@ -83,8 +84,10 @@ class Wakeups:
                 self.delete_sandboxes.set()
             case S.STOPPED | S.FAILED | S.DELETED:
                 self.place_sandboxes.set()  # there may be room now
-            case S.RUNNING:
+            case S.RUNNING | S.ASLEEP:
                 pass
+        if not sandbox.applied:
+            self.apply_changes.set()
         if sandbox.source_checkpoint is not None:
             self.release_checkpoints.set()
 

@@ -17,6 +17,8 @@ ENV_MAX = 512
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGTP]?)(i?)B?\s*$", re.IGNORECASE | re.ASCII)
 _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*$", re.ASCII)
+_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Frozen(BaseModel):
@@ -33,6 +35,16 @@ def parse_size(value: Any) -> Any:
             raise ValueError("expected bytes or a size such as 512MiB or 10GB")
         number, unit, binary = found.groups()
         return int(float(number) * (1024 if binary else 1000) ** _POWER[unit.upper()])
+    return value
+
+
+def parse_duration(value: Any) -> Any:
+    """30, "30s", "10m", "1.5h", "2d" -> seconds. Raises ValueError with what is allowed."""
+    if isinstance(value, str):
+        found = _DURATION.match(value)
+        if not found:
+            raise ValueError("expected seconds or a time such as 30s, 10m or 2h")
+        return float(found.group(1)) * _SECONDS[found.group(2)]
     return value
 
 
@@ -103,6 +115,7 @@ else:
     ]
     User = matching(USER_PATTERN, "a user name or id, or USER:GROUP")
 Size = Annotated[int, BeforeValidator(parse_size)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
 GuestPath = Annotated[str, Field(max_length=4096), AfterValidator(_guest_path)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 Env = Annotated[dict[str, str], AfterValidator(_env)]

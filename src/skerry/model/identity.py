@@ -13,6 +13,7 @@ PREFIX = {
     "node": "node",
     "exec": "ex",
     "request": "rq",
+    "lease": "ls",
 }
 ID_PATTERN = re.compile(rf"(?:{'|'.join(PREFIX.values())})-[0-9a-f]{{12}}")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from skerry.model.fields import Frozen
 from skerry.model.sandbox import Exit, SandboxSpec
+from skerry.model.sleep import Asleep
 
 
 class Order(Frozen):
@@ -29,6 +30,7 @@ class Presence(StrEnum):
     ABSENT = "absent"  # this machine has nothing of it
     STOPPED = "stopped"  # disk, no processes; `exit` tells how it ended
     RUNNING = "running"
+    ASLEEP = "asleep"  # frozen or stopped, and awake again as soon as somebody wants it
     LOST = "lost"  # it should run by the agent's journal, but its processes are gone (reboot)
 
 
@@ -40,5 +42,8 @@ class Report(Frozen):
     presence: Presence
     address: str | None = None
     exit: Exit | None = None
+    asleep: Asleep | None = None
+    woken_by: str | None = None
+    """What woke it last, if anything has: shown in its history."""
     checkpoint_wanted: dict[str, Any] | None = None
     """The guest asked for a checkpoint through its socket: {"request_id", "comment"}."""

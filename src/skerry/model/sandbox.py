@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from skerry.model.fields import Command, Env, Frozen, GuestPath, Labels, Name, Size, User
 from skerry.model.moves import Moves
+from skerry.model.sleep import Asleep, SleepAfter
 
 MIB = 1024**2
 GIB = 1024**3
@@ -24,6 +25,7 @@ class S(StrEnum):
     PENDING = "pending"  # wanted, has no machine yet
     STARTING = "starting"  # has a machine; its disk is made and its processes start
     RUNNING = "running"
+    ASLEEP = "asleep"  # frozen, or stopped to be started by the next who wants it; `asleep` says which and why
     STOPPING = "stopping"
     STOPPED = "stopped"  # no process, disk kept; `exit` says how it ended
     RESTORING = "restoring"  # its disk goes back to a checkpoint, then it starts
@@ -39,6 +41,10 @@ MOVES: Moves[S] = {
     (S.STARTING, S.FAILED): "start",
     (S.RUNNING, S.STOPPED): "observe",
     (S.RUNNING, S.STARTING): "observe",
+    (S.RUNNING, S.ASLEEP): "observe",
+    (S.ASLEEP, S.RUNNING): "observe",
+    (S.ASLEEP, S.STOPPED): "observe",
+    (S.ASLEEP, S.STARTING): "observe",
     (S.STOPPING, S.STOPPED): "stop",
     (S.RESTORING, S.RUNNING): "restore",
     (S.RESTORING, S.FAILED): "restore",
@@ -49,13 +55,15 @@ MOVES: Moves[S] = {
     (S.STARTING, S.STOPPING): "api",
     (S.RUNNING, S.STOPPING): "api",
     (S.RUNNING, S.RESTORING): "api",
+    (S.ASLEEP, S.STOPPING): "api",
+    (S.ASLEEP, S.RESTORING): "api",
     (S.STOPPED, S.RESTORING): "api",
     (S.FAILED, S.RESTORING): "api",
     **{(was, S.DELETING): "api" for was in S if was not in (S.DELETING, S.DELETED)},
 }
 
 FINAL = frozenset({S.DELETED})
-AT_REST = frozenset({S.RUNNING, S.STOPPED, S.FAILED, S.DELETED})
+AT_REST = frozenset({S.RUNNING, S.ASLEEP, S.STOPPED, S.FAILED, S.DELETED})
 """No reconciler owes such a sandbox anything: an operation on it has finished."""
 
 
@@ -124,7 +132,17 @@ class SandboxSpec(Frozen):
     """Delete is refused while this is set."""
     self_checkpoint: bool = False
     """The sandbox's root may checkpoint it through /.skerry/run/api.sock: POST /v1/checkpoints {"comment": "…"}."""
+    self_lease: bool = False
+    """The sandbox's root may keep it awake through the same socket: POST /v1/leases {"for_s": 600, "note": "…"}."""
     checkpoints: CheckpointPolicy = CheckpointPolicy()
+    idle: SleepAfter | None = None
+    """How long nobody may have used it before it falls asleep; None: what the server is set to."""
+    cold_after: SleepAfter | None = None
+    """How long it sleeps warm before it is stopped to give its memory back; None: what the server is set to."""
+    idle_cpu: Annotated[float, Field(gt=0, le=256)] | None = None
+    """Cores: using more than this on average while otherwise idle counts as activity. None: cpu is not looked at."""
+    squeeze: bool = False
+    """When it falls asleep, have the kernel drop what it can of its memory, which makes waking slower."""
 
     @model_validator(mode="after")
     def _targets_differ(self) -> SandboxSpec:
@@ -171,6 +189,10 @@ class Sandbox(Frozen):
     exit: Exit | None = None
     stop_grace_s: float = 10.0
     """Of the newest stop: seconds between SIGTERM and SIGKILL."""
+    asleep: Asleep | None = None
+    """Set while it is ASLEEP."""
+    applied: bool = True
+    """Whether its machine has been told of the newest change of the spec of a running sandbox."""
     restarts: int = 0
     """Times it was started again because its machine lost it."""
     parent: str | None = None
@@ -192,6 +214,13 @@ class SandboxUpdate(Frozen):
     name: Name | None = None
     labels: Labels | None = None
     protected: bool | None = None
+    idle: SleepAfter | None = None
+    cold_after: SleepAfter | None = None
+    idle_cpu: Annotated[float, Field(gt=0, le=256)] | None = None
+
+
+LIVE = frozenset({"idle", "cold_after", "idle_cpu"})
+"""Fields of the update that the machine of a running sandbox must be told of."""
 
 
 class StopRequest(Frozen):

@@ -377,6 +377,21 @@ async def exec_needs_a_running_sandbox(kit: Kit) -> None:
     await refuses(Conflict, launch(kit, box, "true"))
 
 
+async def frozen_sandbox_is_kept_as_it_is(kit: Kit) -> None:
+    box = kit.new_id()
+    await kit.runtime.create_disk(box, kit.image, None)
+    await refuses(Conflict, kit.runtime.freeze(box))
+    await start(kit, box)
+    await kit.runtime.freeze(box)
+    await kit.runtime.freeze(box)
+    assert await kit.runtime.checkpoint(box, kit.new_id()) == 0.0
+    await kit.runtime.thaw(box)
+    assert await kit.runtime.checkpoint(box, kit.new_id()) > 0.0
+    await kit.runtime.freeze(box, squeeze=True)
+    await kit.runtime.stop(box, 0)
+    await kit.runtime.thaw(box)
+
+
 async def usage_is_told(kit: Kit) -> None:
     box = kit.new_id()
     await start(kit, box)
@@ -463,6 +478,7 @@ CHECKS: tuple[Check, ...] = (
     kill_reaches_the_command,
     background_child_does_not_delay_the_end,
     exec_needs_a_running_sandbox,
+    frozen_sandbox_is_kept_as_it_is,
     usage_is_told,
     running_sandbox_is_adopted,
     stopped_sandbox_is_not_adopted,

@@ -58,7 +58,7 @@ class StartPlan:
     workdir: str
     user: str
     guest_socket_folder: Path | None = None
-    """Host folder bound to /.skerry/run in the guest; holds api.sock when self_checkpoint is set."""
+    """Host folder bound to /.skerry/run in the guest; holds api.sock."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Runtime(Protocol):
         ...
 
     async def adopt(self, sandbox_id: str, on_output: OnOutput) -> int | None:
-        """Take over a sandbox that runs since before this agent; its pid, None if it does not run."""
+        """Take over a sandbox that runs since before this agent; its pid, None if it does not run. It is thawed."""
         ...
 
     async def wait(self, sandbox_id: str) -> Ended:
@@ -218,6 +218,17 @@ class Runtime(Protocol):
     def checkpoint_path(self, checkpoint_id: str) -> Path: ...
     async def checkpoints(self) -> list[str]: ...
     async def delete_checkpoint(self, checkpoint_id: str) -> None: ...
+
+    # Sleep
+    async def freeze(self, sandbox_id: str, *, squeeze: bool = False) -> None:
+        """Stop every process where it is, memory kept, until `thaw`; `squeeze` has the kernel drop what it can of that
+        memory. Checkpoints leave it frozen; stop and destroy end it all the same. Raises Conflict when it does not run,
+        Failed when a process cannot be frozen: then none is."""
+        ...
+
+    async def thaw(self, sandbox_id: str) -> None:
+        """Let it go on. Quiet about a sandbox that is not frozen or does not run."""
+        ...
 
     # While it runs
     async def exec(self, sandbox_id: str, plan: ExecPlan) -> Process:

@@ -28,6 +28,7 @@ class FakeBox:
         self.root = root
         self.processes: dict[int, FakeProcess] = {}
         self.oom_kills = 0
+        self.frozen = False
         self._on_output = on_output
         self._unheard = bytearray()
         self._reason: ExitReason | None = None
@@ -233,6 +234,7 @@ class FakeRuntime:
         if box is None or not box.runs:
             return None
         box.listen(on_output)
+        box.frozen = False
         return box.pid
 
     async def wait(self, sandbox_id: str) -> Ended:
@@ -252,12 +254,25 @@ class FakeRuntime:
     async def checkpoint(self, sandbox_id: str, checkpoint_id: str) -> float:
         self._copy(self.disk_path(sandbox_id), self._path("checkpoints", checkpoint_id))
         box = self._machine.boxes.get(sandbox_id)
-        return 1.0 if box is not None and box.runs else 0.0
+        return 1.0 if box is not None and box.runs and not box.frozen else 0.0
 
     async def restore(self, sandbox_id: str, checkpoint_id: str) -> None:
         source = self.checkpoint_path(checkpoint_id)
         shutil.rmtree(self._path("disks", sandbox_id), ignore_errors=True)
         self._copy(source, self._path("disks", sandbox_id))
+
+    # Sleep
+
+    async def freeze(self, sandbox_id: str, *, squeeze: bool = False) -> None:
+        box = self._machine.boxes.get(sandbox_id)
+        if box is None or not box.runs:
+            raise Conflict("the sandbox does not run; start it first")
+        box.frozen = True
+
+    async def thaw(self, sandbox_id: str) -> None:
+        box = self._machine.boxes.get(sandbox_id)
+        if box is not None:
+            box.frozen = False
 
     # While it runs
 

@@ -16,7 +16,13 @@ MIGRATION_LOCK = 0x5CE771
 
 Step = Callable[[AsyncConnection], Awaitable[None]]
 
-STEPS: tuple[Step, ...] = ()
+
+async def _applied(connection: AsyncConnection) -> None:
+    await connection.execute(text("ALTER TABLE sandboxes ADD COLUMN applied BOOLEAN NOT NULL DEFAULT TRUE"))
+    await connection.execute(text("CREATE INDEX sandboxes_unapplied ON sandboxes (sequence) WHERE NOT applied"))
+
+
+STEPS: tuple[Step, ...] = (_applied,)
 """Append-only: the N-th entry leads from version N to N+1. A step writes its own SQL and never uses `metadata`, which
 is always the newest; change `tables.py` and add the step together. A model that allows less than before needs a step
 too: records are validated when they are read."""

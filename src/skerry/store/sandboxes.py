@@ -12,11 +12,13 @@ from skerry.model.sandbox import AT_REST, MOVES, S, Sandbox
 from skerry.store.paging import Page
 from skerry.store.records import Records
 from skerry.store.statements import Statements
-from skerry.store.tables import LIVING, sandboxes
+from skerry.store.tables import LIVING, UNAPPLIED, sandboxes
 
 GONE = (S.DELETING.value, S.DELETED.value)
 _LIVING: ColumnElement[bool] = literal_column(LIVING, Boolean)
-IN_MEMORY = (S.STARTING.value, S.RUNNING.value, S.STOPPING.value, S.RESTORING.value)
+_UNAPPLIED: ColumnElement[bool] = literal_column(UNAPPLIED, Boolean)
+IN_MEMORY = (S.STARTING.value, S.RUNNING.value, S.ASLEEP.value, S.STOPPING.value, S.RESTORING.value)
+"""States in which a sandbox counts with all it was promised: also asleep, since nothing may keep it from waking."""
 
 
 class Sandboxes(Records[Sandbox]):
@@ -41,6 +43,7 @@ class Sandboxes(Records[Sandbox]):
             "cpu": spec.cpu,
             "memory_bytes": spec.memory,
             "checkpoint_every_s": spec.checkpoints.every_s,
+            "applied": record.applied,
             "labels": spec.labels,
         }
 
@@ -146,6 +149,13 @@ class Sandboxes(Records[Sandbox]):
             .distinct()
         )
         return {row[0] for row in rows.all()}
+
+    async def unapplied(self, limit: int, excluding: Sequence[str]) -> list[Sandbox]:
+        """Those whose machine has not been told of the newest change of their spec, oldest first."""
+        c = self.table.c
+        return await self._many(
+            select(c.body).where(_UNAPPLIED, c.id.not_in(excluding)).order_by(c.sequence).limit(limit)
+        )
 
     async def with_checkpoint_policy(self) -> list[Sandbox]:
         c = self.table.c

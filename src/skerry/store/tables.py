@@ -27,6 +27,8 @@ LIVING = "state <> 'deleted'"
 """Spelled out in queries too, and not as a parameter: only so can SQLite see that a partial index serves them. Under
 load there are a hundred tombstones to one living row."""
 
+UNAPPLIED = "NOT applied"
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 sandboxes = Table(
@@ -47,6 +49,7 @@ sandboxes = Table(
     Column("cpu", Float, nullable=False),
     Column("memory_bytes", BigInteger, nullable=False),
     Column("checkpoint_every_s", BigInteger),
+    Column("applied", Boolean, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("checkpoints_numbered", Integer, nullable=False, server_default=text("0")),
     Column("updated_at", Float, nullable=False),
@@ -68,6 +71,7 @@ sandboxes = Table(
         sqlite_where=text(LIVING),
         postgresql_where=text(LIVING),
     ),
+    Index("sandboxes_unapplied", "sequence", sqlite_where=text(UNAPPLIED), postgresql_where=text(UNAPPLIED)),
     # A sandbox that is being deleted has given its name back already.
     Index(
         "sandboxes_name",

@@ -242,7 +242,7 @@ class _Files:
                         await ready(watch.fileno())
                 except TimeoutError:
                     try:
-                        view = await self._view(request)
+                        view = await self._view(request, wake=False)
                     except NotFound:
                         return
                     if await self._run(partial(disk_of, view)) != disk:
@@ -262,15 +262,15 @@ class _Files:
         if checkpoint is not None:
             new = await self._roots.checkpoint_view(checkpoint)
         else:
-            new = await self._roots.sandbox_view(sandbox or "")
+            new = await self._roots.sandbox_view(sandbox or "", wake=False)
         found = await self._run(lambda: diff(old.root, new.root).model_dump_json().encode())
         return Response(found, media_type="application/json")
 
-    async def _view(self, request: Request) -> View:
+    async def _view(self, request: Request, *, wake: bool = True) -> View:
         checkpoint = request.path_params.get("checkpoint")
         if checkpoint is not None:
             return await self._roots.checkpoint_view(str(checkpoint))
-        return await self._roots.sandbox_view(str(request.path_params["sandbox"]))
+        return await self._roots.sandbox_view(str(request.path_params["sandbox"]), wake=wake)
 
     async def _run(self, work: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

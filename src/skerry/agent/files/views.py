@@ -40,8 +40,8 @@ class View:
 class Roots(Protocol):
     """Where trees are; the agent's own books."""
 
-    async def sandbox_view(self, sandbox_id: str) -> View:
-        """Raises NotFound when this machine has no disk of it."""
+    async def sandbox_view(self, sandbox_id: str, *, wake: bool = True) -> View:
+        """Wakes it, unless told not to. Raises NotFound when this machine has no disk of it."""
         ...
 
     async def checkpoint_view(self, checkpoint_id: str) -> View: ...

@@ -35,6 +35,12 @@ class SpecOptions(TypedDict, total=False):
     network: bool | Network | Mapping[str, Any] | None
     protected: bool | None
     self_checkpoint: bool | None
+    self_lease: bool | None
+    idle: float | str | None
+    """Seconds, text such as 30s, or "never"."""
+    cold_after: float | str | None
+    idle_cpu: float | None
+    squeeze: bool | None
     checkpoints: CheckpointPolicy | Mapping[str, Any] | None
 
 

@@ -25,6 +25,7 @@ from skerry.control.api.answers import (
     waiting_responses,
 )
 from skerry.control.intents import forks, images, sandboxes
+from skerry.control.sleeping import Sleeping
 from skerry.control.waiting import Waiter
 from skerry.errors import Invalid, NotFound
 from skerry.model.image import Image, ImageState, image_name
@@ -44,9 +45,12 @@ from skerry.store.transaction import PROJECT
 
 
 class SandboxRoutes:
-    def __init__(self, store: Store, waiter: Waiter, *, share: Sequence[Path], sandboxes_max: int) -> None:
+    def __init__(
+        self, store: Store, waiter: Waiter, sleeping: Sleeping, *, share: Sequence[Path], sandboxes_max: int
+    ) -> None:
         self._store = store
         self._waiter = waiter
+        self._sleeping = sleeping
         self._share = share
         self._sandboxes_max = sandboxes_max
 
@@ -125,6 +129,8 @@ class SandboxRoutes:
     async def start(self, ref: str, wait_s: WaitS = 0.0) -> Response:
         async with self._store.write() as tx:
             changed = await sandboxes.start(tx, await tx.sandboxes.find(ref, PROJECT))
+        if changed.state is S.ASLEEP:
+            changed = await self._sleeping.wake(changed)
         return await self._settled(changed, wait_s, DONE)
 
     async def stop(

@@ -21,7 +21,7 @@ class CheckpointIntents:
 
 def require_disk(sandbox: Sandbox, verb: str) -> None:
     """Raises Conflict unless there is a disk that nobody is making or swapping right now."""
-    if sandbox.state is S.RUNNING:
+    if sandbox.state in (S.RUNNING, S.ASLEEP):
         return
     if sandbox.state in (S.STOPPED, S.FAILED) and sandbox.started_at is not None:
         return

@@ -14,7 +14,7 @@ from skerry.model.fields import format_size
 from skerry.model.identity import make_id
 from skerry.model.image import Image, ImageState
 from skerry.model.operation import Operation
-from skerry.model.sandbox import MOVES, S, Sandbox, SandboxSpec, SandboxUpdate
+from skerry.model.sandbox import AT_REST, LIVE, MOVES, S, Sandbox, SandboxSpec, SandboxUpdate
 from skerry.scheduler.place import largest
 from skerry.store.transaction import Transaction
 
@@ -30,6 +30,8 @@ class SandboxIntents:
             (S.STARTING, S.STOPPING),
             (S.RUNNING, S.STOPPING),
             (S.RUNNING, S.RESTORING),
+            (S.ASLEEP, S.STOPPING),
+            (S.ASLEEP, S.RESTORING),
             (S.STOPPED, S.RESTORING),
             (S.FAILED, S.RESTORING),
             *((was, S.DELETING) for was in S if (was, S.DELETING) in MOVES),
@@ -117,7 +119,7 @@ def _free_name(image: str, chance: bytes) -> str:
 
 async def start(tx: Transaction, sandbox: Sandbox) -> Sandbox:
     match sandbox.state:
-        case S.RUNNING | S.STARTING | S.PENDING:
+        case S.RUNNING | S.ASLEEP | S.STARTING | S.PENDING:
             return sandbox
         case S.STOPPED | S.FAILED:
             placed = sandbox.node is not None and sandbox.image_digest is not None
@@ -131,15 +133,15 @@ async def stop(tx: Transaction, sandbox: Sandbox, grace_s: float) -> Sandbox:
     match sandbox.state:
         case S.STOPPED | S.STOPPING:
             return sandbox
-        case S.RUNNING | S.STARTING:
+        case S.RUNNING | S.ASLEEP | S.STARTING:
             return await _move(tx, sandbox, S.STOPPING, "sandbox.stop", {"stop_grace_s": grace_s})
         case _:
             raise _wrong_state(sandbox, "stop", "running")
 
 
 async def restore(tx: Transaction, sandbox: Sandbox, checkpoint_ref: str) -> Sandbox:
-    if sandbox.state not in (S.RUNNING, S.STOPPED, S.FAILED):
-        raise _wrong_state(sandbox, "restore", "running, stopped or failed")
+    if sandbox.state not in (S.RUNNING, S.ASLEEP, S.STOPPED, S.FAILED):
+        raise _wrong_state(sandbox, "restore", "running, asleep, stopped or failed")
     checkpoint = await tx.checkpoints.find_of(sandbox.id, checkpoint_ref)
     if checkpoint.state is not CheckpointState.READY:
         raise Conflict(f"checkpoint v{checkpoint.number} is {checkpoint.state.value}; only a ready one can be restored")
@@ -169,8 +171,20 @@ async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate) -> Sa
         raise Conflict(f"sandbox {sandbox.name} is being deleted")
     given = wanted.model_dump(exclude_none=True)
 
+    live = not LIVE.isdisjoint(given)
+    if live and sandbox.state not in AT_REST:
+        raise _wrong_state(sandbox, "change", "at rest (running, asleep, stopped or failed)")
+
     def apply(fresh: Sandbox) -> dict[str, Any]:
-        return {"spec": fresh.spec.model_copy(update=given), **({"name": given["name"]} if "name" in given else {})}
+        changes: dict[str, Any] = {"spec": SandboxSpec.model_validate({**fresh.spec.model_dump(), **given})}
+        if "name" in given:
+            changes["name"] = given["name"]
+        if live:  # a change of intent: the machine is told by `apply`, or by the next start
+            changes |= {
+                "generation": fresh.generation + 1,
+                "applied": fresh.state not in (S.RUNNING, S.ASLEEP),
+            }
+        return changes
 
     written = await tx.sandboxes.change(sandbox, apply)
     if written is None:

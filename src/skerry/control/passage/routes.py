@@ -12,6 +12,7 @@ from skerry.control.api.answers import Items
 from skerry.model.checkpoint import Diff
 from skerry.model.exec import ExecResult, ExecSession, ExecSpec, KillRequest, WindowSize
 from skerry.model.file import FileInfo, FileList, MkdirRequest, RenameRequest
+from skerry.model.sleep import Activity, Lease, LeaseRequest
 from skerry.model.stats import Stats
 
 SANDBOX = "/v1/sandboxes/{ref}"
@@ -70,6 +71,9 @@ PASSED: tuple[Passed, ...] = (
     Passed("GET", FILES + "/watch", "Follow changes of files", Needs.DISK, None, Raw.LINES, ("path", "recursive")),
     Passed("GET", SANDBOX + "/logs", "Read or follow the log", Needs.MACHINE, None, Raw.TEXT, ("follow", "tail")),
     Passed("GET", SANDBOX + "/stats", "Use of one sandbox now", Needs.MACHINE, None, Stats),
+    Passed("GET", SANDBOX + "/activity", "Why one is awake or asleep", Needs.MACHINE, None, Activity),
+    Passed("POST", SANDBOX + "/leases", "Keep one awake for a while", Needs.RUNNING, LeaseRequest, Lease),
+    Passed("DELETE", SANDBOX + "/leases/{lease}", "End a lease", Needs.MACHINE, None, Lease),
     Passed("GET", CHECKPOINT + "/diff", "Paths changed since a checkpoint", Needs.MACHINE, None, Diff, ("to",)),
     Passed("GET", KEPT, "Read a file of a checkpoint", Needs.MACHINE, None, Raw.BYTES, ("path",)),
     Passed("GET", KEPT + "/list", "List a folder of a checkpoint", Needs.MACHINE, None, FileList, ("path", "depth")),

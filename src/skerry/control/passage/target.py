@@ -69,7 +69,8 @@ def require(sandbox: Sandbox, needs: Needs) -> None:
         raise NotFound(f"sandbox {name} is being deleted")
     if sandbox.node is None:
         raise Conflict(f"sandbox {name} is {state.value} and has no machine yet")
-    if needs is Needs.RUNNING and state is not S.RUNNING:
+    # One that is asleep is woken by its machine.
+    if needs is Needs.RUNNING and state not in (S.RUNNING, S.ASLEEP):
         hint = "; start it first" if state in (S.STOPPED, S.FAILED) else "; try again when it runs"
         raise Conflict(f"sandbox {name} is {state.value}{hint}")
     if needs is Needs.DISK and sandbox.started_at is None:

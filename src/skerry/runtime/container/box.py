@@ -46,6 +46,8 @@ class Box:
         self.main = main
         self.uid_base = uid_base
         self.stopping = False
+        self.frozen = False
+        """It sleeps: a checkpoint must not wake it."""
         self.door = asyncio.Lock()
         """Held while frozen, and while an exec is sent in."""
         self._entering: list[Entering] = []

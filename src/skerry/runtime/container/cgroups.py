@@ -54,6 +54,10 @@ class Cgroups(Protocol):
         ...
 
     def thaw(self, name: str) -> None: ...
+    def squeeze(self, name: str) -> None:
+        """Have the kernel drop what it can of the group's memory; takes as long as it takes."""
+        ...
+
     async def kill(self, name: str) -> None:
         """Until nobody is left; raises Failed when a process cannot be killed."""
         ...
@@ -122,6 +126,9 @@ class CgroupsV1:
 
     def thaw(self, name: str) -> None:
         _write(self._folder("freezer", name) / "freezer.state", "THAWED")
+
+    def squeeze(self, name: str) -> None:
+        _write(self._folder("memory", name) / "memory.force_empty", "0")
 
     async def kill(self, name: str) -> None:
         # A process that crun is just moving in is in some trees and not yet in others.
@@ -199,6 +206,10 @@ class CgroupsV2:
 
     def thaw(self, name: str) -> None:
         _write(self._folder(name) / "cgroup.freeze", "0")
+
+    def squeeze(self, name: str) -> None:
+        group = self._folder(name)
+        _write(group / "memory.reclaim", str(_number(group / "memory.current")))  # Linux 5.19; no file before
 
     async def kill(self, name: str) -> None:
         group = self._folder(name)

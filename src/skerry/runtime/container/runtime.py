@@ -194,6 +194,7 @@ class ContainerRuntime:
         box.stopping = True
         try:
             self._cgroups.thaw(box.sandbox_id)
+            box.frozen = False
             if grace_s > 0:
                 await self._until_heeded(box, signal.SIGTERM, min(grace_s, READY_WAIT_S))
                 box.main.signal(signal.SIGTERM)
@@ -251,6 +252,9 @@ class ContainerRuntime:
         if self._cgroups.dirty_bytes(sandbox_id) >= FLUSH_FROM_BYTES:
             await self._pool.flush(sandbox_id)
         async with box.door:
+            if box.frozen:
+                await self._pool.snapshot(sandbox_id, checkpoint_id)
+                return 0.0
             await box.nobody_entering()
             return await self._frozen_snapshot(sandbox_id, checkpoint_id)
 
@@ -266,6 +270,27 @@ class ContainerRuntime:
 
     async def restore(self, sandbox_id: str, checkpoint_id: str) -> None:
         await self._pool.restore(sandbox_id, checkpoint_id, None)  # the next start sets the limit
+
+    # Sleep
+
+    async def freeze(self, sandbox_id: str, *, squeeze: bool = False) -> None:
+        box = self._running(sandbox_id)
+        async with box.door:
+            self._running(sandbox_id)
+            await box.nobody_entering()
+            if not await self._cgroups.freeze(sandbox_id):
+                self._cgroups.thaw(sandbox_id)
+                raise Failed("a process of the sandbox is stuck in the kernel and cannot be frozen")
+            box.frozen = True
+        if squeeze:
+            await asyncio.to_thread(self._cgroups.squeeze, sandbox_id)
+
+    async def thaw(self, sandbox_id: str) -> None:
+        box = self._boxes.get(sandbox_id)
+        if box is not None and box.runs:
+            async with box.door:
+                self._cgroups.thaw(sandbox_id)
+                box.frozen = False
 
     # While it runs
 

@@ -71,8 +71,10 @@ class WatchNode:
                 self._wakeups.sweep_node.set()
                 self._wakeups.answer_guests.set()
             case Report():
+                was = self._book.get(told.sandbox_id)
                 self._book.put(told)
-                if told.presence in (Presence.STOPPED, Presence.LOST):
+                woke = told.presence is Presence.RUNNING and was is not None and was.presence is Presence.ASLEEP
+                if woke or told.presence in (Presence.STOPPED, Presence.LOST, Presence.ASLEEP):
                     self._wakeups.observe_sandboxes.set()
                 if told.checkpoint_wanted is not None:
                     self._wakeups.answer_guests.set()

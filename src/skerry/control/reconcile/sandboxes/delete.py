@@ -31,4 +31,4 @@ class DeleteSandboxes:
         if sandbox.node is not None:
             await self._agent.delete(sandbox.id, sandbox.generation)
         async with self._store.write() as tx:
-            await tx.sandboxes.move(sandbox, S.DELETED, "deleted", changes={"address": None})
+            await tx.sandboxes.move(sandbox, S.DELETED, "deleted", changes={"address": None, "applied": True})

@@ -56,5 +56,7 @@ class RestoreSandboxes:
                     "exit": None,
                     "reason": None,
                     "restore_checkpoint": None,
+                    "asleep": None,
+                    "applied": True,
                 },
             )

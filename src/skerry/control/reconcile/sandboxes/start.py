@@ -45,5 +45,12 @@ class StartSandboxes:
                 sandbox,
                 S.RUNNING,
                 "running",
-                changes={"address": report.address, "started_at": tx.now, "exit": None, "reason": None},
+                changes={
+                    "address": report.address,
+                    "started_at": tx.now,
+                    "exit": None,
+                    "reason": None,
+                    "asleep": None,
+                    "applied": True,
+                },
             )

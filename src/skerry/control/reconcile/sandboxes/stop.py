@@ -40,5 +40,5 @@ class StopSandboxes:
                 sandbox,
                 S.STOPPED,
                 "stopped",
-                changes={"exit": exit or Exit(reason=ExitReason.STOPPED, at=tx.now)},
+                changes={"exit": exit or Exit(reason=ExitReason.STOPPED, at=tx.now), "asleep": None, "applied": True},
             )

@@ -1,0 +1,98 @@
+"""The agent's socket for raw streams: one line names a sandbox and a port, and from then on the connection is that one.
+
+HTTP is not spoken here: what comes next need not be HTTP, and all traffic of a gateway passes here, so that every byte
+would pay for a parser in between. The line is JSON and ends with a newline; so does the answer: {} when connected, else
+the error body of the API, and the connection is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+
+from pydantic import ValidationError
+
+from skerry.agent.ports.dial import Dialer
+from skerry.agent.ports.relay import relay
+from skerry.agent.sleep.sleeper import Sleeper
+from skerry.errors import Invalid, SkerryError
+from skerry.model.stream import StreamRequest
+from skerry.model.wire import explain
+
+LINE_BYTES_MAX = 4096
+LINE_S_MAX = 5.0
+STREAMS_MAX = 10_000
+"""Open at one time; each is two file descriptors."""
+
+
+class Streams:
+    def __init__(self, dialer: Dialer, sleeper: Sleeper) -> None:
+        self._dialer = dialer
+        self._sleeper = sleeper
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: asyncio.Task[None] | None = None
+
+    def open(self, listening: socket.socket) -> None:
+        """`listening` is non-blocking, and belongs to this from now on."""
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(listening))
+
+    async def close(self) -> None:
+        ending = [*self._tasks, *([self._accepting] if self._accepting is not None else [])]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with listening:
+            while True:
+                caller, _ = await loop.sock_accept(listening)
+                caller.setblocking(False)
+                if len(self._tasks) >= STREAMS_MAX:
+                    caller.close()
+                    continue
+                task = loop.create_task(self._serve(caller))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, caller: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with caller:
+            try:
+                asked, rest = await _read_request(caller)
+                sandbox = await self._dialer.connect(asked.sandbox_id, asked.port, asked.by)
+            except SkerryError as error:
+                await loop.sock_sendall(caller, json.dumps(error.wire()).encode() + b"\n")
+                return
+            except OSError:
+                return
+            with sandbox:
+                try:
+                    await loop.sock_sendall(caller, b"{}\n")
+                    if rest:
+                        await loop.sock_sendall(sandbox, rest)
+                    await relay(caller, sandbox, lambda: self._sleeper.touch(asked.sandbox_id, asked.by))
+                except OSError:
+                    return
+
+
+async def _read_request(caller: socket.socket) -> tuple[StreamRequest, bytes]:
+    """What is asked for, and whatever the caller had already sent after it. Raises Invalid."""
+    line = b""
+    try:
+        async with asyncio.timeout(LINE_S_MAX):
+            while b"\n" not in line and len(line) <= LINE_BYTES_MAX:
+                chunk = await asyncio.get_running_loop().sock_recv(caller, LINE_BYTES_MAX)
+                if not chunk:
+                    break
+                line += chunk
+    except TimeoutError:
+        raise Invalid("the first line did not come in time") from None
+    line, newline, rest = line.partition(b"\n")
+    if not newline:
+        raise Invalid(f"the first line must be JSON of at most {LINE_BYTES_MAX} bytes, ending with a newline")
+    try:
+        return StreamRequest.model_validate_json(line), rest
+    except ValidationError as error:
+        raise explain(error) from None

@@ -1,0 +1,18 @@
+"""A raw stream to a port in a sandbox: what whoever wants one sends first."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from skerry.model.fields import Frozen
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class StreamRequest(Frozen):
+    sandbox_id: Annotated[str, Field(max_length=32)]
+    port: Port
+    by: Annotated[str, Field(max_length=64)]
+    """What it is for, as `inspect` shows it: `http 8080`, `tcp 5432`."""
