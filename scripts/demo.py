@@ -33,6 +33,8 @@ IMAGE = "debian:12"
 INCLUDE = ["python3"]
 FORKS = 3
 READY_S_MAX = 90
+ASLEEP_S_MAX = 20
+COUNT = "n=0; while true; do n=$((n+1)); echo $n > /run/count; sleep 0.01; done"
 PEER_ROUNDS = 5
 SUM = "import math; print('1000! has', len(str(math.factorial(1000))), 'digits')"
 ROLL = "import random, socket; print(socket.gethostname(), 'rolls', random.SystemRandom().randint(1, 6))"
@@ -132,6 +134,7 @@ def tell_story(client: Client, steps: Steps) -> None:
         steps.show(ran.stdout)
         wreck_and_restore(box, steps)
         fork(client, box, steps)
+        sleep_and_wake(client, steps)
         stop_and_start(box, steps)
     finally:
         steps.title("Clean up")
@@ -167,6 +170,25 @@ def lineage(client: Client, box: Sandbox) -> list[str]:
         branch = "└──" if number == len(children) - 1 else "├──"
         told.append(f"{branch} {child.name}  {child.info().address}")
     return told
+
+
+def sleep_and_wake(client: Client, steps: Steps) -> None:
+    steps.title("Let it fall asleep, and wake it")
+    box = Sandbox.create(IMAGE, client=client, name="sleeper", command=COUNT, idle="1s")
+    steps.run("idle", "Nobody uses it for a second: it falls asleep by itself", lambda: until_asleep(box))
+    steps.show(str(box.commands.run("echo counted to $(cat /run/count)", check=True).stdout))
+    box.sleep()
+    steps.run("warm", "Run a command in it: awake, its memory as it was", lambda: box.commands.run("cat /run/count"))
+    box.sleep(cold=True)
+    steps.run("cold", "The same when it was stopped to give its memory back", lambda: box.commands.run("true"))
+
+
+def until_asleep(box: Sandbox) -> None:
+    deadline = time.monotonic() + ASLEEP_S_MAX
+    while box.state != "asleep":
+        if time.monotonic() > deadline:
+            raise SystemExit(f"\nit should be asleep by now: {box.activity()}")
+        time.sleep(0.05)
 
 
 def stop_and_start(box: Sandbox, steps: Steps) -> None:

@@ -101,9 +101,8 @@ def test_a_reboot_leaves_asleep_what_slept(server: Server) -> None:
     with connect(server) as client:
         for box in boxes:
             again = client.sandboxes.connect(box.name)
-            info = again.info()
-            assert info.asleep is not None
-            assert (info.state, info.restarts, info.asleep.tier) == (S.ASLEEP, 0, Tier.COLD)
+            until(lambda again=again: (asleep := again.info().asleep) is not None and asleep.tier is Tier.COLD)
+            assert (again.state, again.info().restarts) == (S.ASLEEP, 0)
             assert again.commands.run("cat /root/data").stdout == "precious"
             again.delete()
 

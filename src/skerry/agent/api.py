@@ -167,6 +167,7 @@ class AgentRoutes:
                 disk_limit_bytes=spec.disk,
                 network_received_bytes=usage.network_received_bytes,
                 network_sent_bytes=usage.network_sent_bytes,
+                network_connections=usage.network_connections,
             )
         )
 

@@ -104,6 +104,7 @@ class Sandboxes:
     async def _adopt(self, entry: Entry, order: Order, pid: int) -> None:
         network = order.spec.network
         slot = await self._slots.ensure(entry.sandbox_id, pid, network=network.enabled, allow=network.allow)
+        await self._slots.limit(entry.sandbox_id, order.spec.bandwidth)
         if await self._runtime.adopt(entry.sandbox_id, self.log_of(entry.sandbox_id).write) is None:
             await self._runtime.stop(entry.sandbox_id, 0)
             self._report(entry, Presence.LOST)
@@ -141,6 +142,7 @@ class Sandboxes:
             order = self._plans.settle(order)
             if entry.slot is not None:
                 await self._slots.lease(order.sandbox_id, network=network.enabled, allow=network.allow)
+                await self._slots.limit(order.sandbox_id, order.spec.bandwidth)
             entry = self._journal.put(entry.model_copy(update={"generation": order.generation, "order": order}))
         return self._report(entry, Presence.RUNNING if entry.asleep is None else Presence.ASLEEP)
 
@@ -172,6 +174,7 @@ class Sandboxes:
                 await leasing
             raise
         entry = self._journal.put(entry.model_copy(update={"slot": slot.number, "address": slot.address}))
+        await self._slots.limit(sandbox_id, order.spec.bandwidth)
         fork = order.fork and not entry.identity_made
         if fork:
             await self._identity.renew(self._runtime.disk_path(sandbox_id), order.hostname)

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from skerry.agent.bandwidth import BandwidthLimits
 from skerry.agent.firewall import Firewall
 from skerry.agent.links import ADDRESSES_PER_SLOT, Cable, cable_of, connect, delete, exists, links_of
 from skerry.agent.namespaces import UID_COUNT, Pins, pin_new
 from skerry.errors import Failed, LimitReached, SkerryError
+from skerry.model.sandbox import Bandwidth
 from skerry.runtime.contract import Slot
 
 BATCH_MAX = 4
@@ -56,6 +58,7 @@ class SlotPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._changing = threading.Lock()  # a thread goes on after the task that waited for it was cancelled
         self._closed = True
+        self._bandwidth = BandwidthLimits()
 
     async def open(self, taken: dict[str, int]) -> None:
         """Clear away what a killed agent left, but for the numbers of sandboxes that live."""
@@ -118,6 +121,12 @@ class SlotPool:
         except BaseException:
             await self.release(sandbox_id)
             raise
+
+    async def limit(self, sandbox_id: str, wanted: Bandwidth) -> None:
+        """Of a sandbox whose namespaces are in place; without a network there is nothing to limit."""
+        number = self._used.get(sandbox_id)
+        if number is not None and self._networked.get(number):
+            await self._bandwidth.set(self._cable(number).link, self._pins(number).network, wanted)
 
     async def ensure(self, sandbox_id: str, pid: int | None, *, network: bool, allow: Sequence[str]) -> Slot:
         """After a restart of the agent: pin again what the running process `pid` lives in, or make it anew."""
@@ -272,6 +281,7 @@ class SlotPool:
 
     def _leave(self, number: int) -> None:
         self._networked.pop(number, None)
+        self._bandwidth.forget(self._cable(number).link)
         self._leaving.append(number)
         self._left.set()
 

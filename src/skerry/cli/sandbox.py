@@ -20,7 +20,7 @@ from skerry.cli.options import (
     yes_option,
 )
 from skerry.cli.output import Columns, age, human_duration, human_size, local_time, pairs, part, parts
-from skerry.cli.spec_options import spec_from, spec_options
+from skerry.cli.spec_options import bandwidth, spec_from, spec_options
 from skerry.cli.table import Entry
 from skerry.cli.tail_command import TailCommand, tail_argument
 from skerry.client import flows
@@ -166,6 +166,7 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "command": " ".join(parts(spec, "command")),
             "address": body.get("address"),
             "network": "off" if network.get("enabled") is False else ", ".join(parts(network, "allow")) or "on",
+            "bandwidth": _bandwidth(part(spec, "bandwidth")),
             "cpu": spec.get("cpu"),
             "memory": human_size(spec.get("memory")),
             "disk": human_size(spec.get("disk")),
@@ -221,6 +222,11 @@ def _wakefulness(activity: Any) -> dict[str, Any]:
         "falls asleep": local_time(activity["sleeps_at"]),
         "woken": f"{local_time(activity['woken_at'])} by {activity['woken_by']}" if activity["woken_by"] else None,
     }
+
+
+def _bandwidth(given: dict[str, Any]) -> str | None:
+    rates = {way: given.get(way) for way in ("up", "down")}
+    return ", ".join(f"{rate / 1e6:g} Mbit/s {way}" for way, rate in rates.items() if rate) or None
 
 
 def _after(given: Any) -> str | None:
@@ -307,6 +313,8 @@ def delete(invocation: Invocation, sandboxes: tuple[str, ...], force: bool, yes:
 @click.option("--idle", metavar="TIME", help="Fall asleep after so long unused, or never.")
 @click.option("--cold-after", metavar="TIME", help="Go cold after so long asleep, or never.")
 @click.option("--idle-cpu", type=float, metavar="CORES", help="Using more than this counts as activity.")
+@click.option("--bandwidth-up", metavar="RATE", help="What it may send, such as 10Mbit, or unlimited.")
+@click.option("--bandwidth-down", metavar="RATE", help="What it may receive, or unlimited.")
 @sandbox_argument
 def update(
     invocation: Invocation,
@@ -318,6 +326,8 @@ def update(
 ) -> None:
     """Change what may change without a restart."""
     change["protected"] = protect
+    if rates := bandwidth(change):
+        change["bandwidth"] = {**part(invocation.ask(calls.get(sandbox))["spec"], "bandwidth"), **rates}
     if label or remove_label:
         labels = {**invocation.ask(calls.get(sandbox))["spec"].get("labels", {}), **label_pairs(label)}
         change["labels"] = {key: value for key, value in labels.items() if key not in remove_label}

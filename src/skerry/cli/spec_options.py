@@ -36,6 +36,8 @@ _OPTIONS = (
     ),
     click.option("--network/--no-network", "network", default=None, help="Internet access [on]."),
     click.option("--allow", multiple=True, metavar="CIDR", help="Private range it may reach besides the internet."),
+    click.option("--bandwidth-up", metavar="RATE", help="What it may send, such as 10Mbit [unlimited]."),
+    click.option("--bandwidth-down", metavar="RATE", help="What it may receive, such as 50Mbit [unlimited]."),
     click.option("--user", "-u", metavar="USER[:GROUP]", help="User it runs as [the image's, else root]."),
     click.option("--workdir", "-w", metavar="PATH", help="Working folder [the image's, else /]."),
     click.option("--protect", is_flag=True, help="Refuse to delete it until this is taken back."),
@@ -72,6 +74,7 @@ def spec_from(image: str, options: dict[str, Any]) -> dict[str, Any]:
         "labels": label_pairs(options.pop("label")),
         "mounts": [_mount(text) for text in options.pop("mount")],
         "network": _network(options.pop("network"), options.pop("allow")),
+        "bandwidth": bandwidth(options),
         "checkpoints": _policy(options),
     }
     return body | {name: value for name, value in found.items() if value}
@@ -88,6 +91,11 @@ def _mount(text: str) -> dict[str, Any]:
 def _network(enabled: bool | None, allow: tuple[str, ...]) -> dict[str, Any]:
     network: dict[str, Any] = {} if enabled is None else {"enabled": enabled}
     return network | ({"allow": list(allow)} if allow else {})
+
+
+def bandwidth(options: dict[str, Any]) -> dict[str, Any]:
+    given = {"up": options.pop("bandwidth_up"), "down": options.pop("bandwidth_down")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _policy(options: dict[str, Any]) -> dict[str, Any]:

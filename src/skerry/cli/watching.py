@@ -48,5 +48,6 @@ def stats(invocation: Invocation, sandboxes: tuple[str, ...]) -> None:
         "DISK": of("disk_bytes", "disk_limit_bytes"),
         "RECEIVED": lambda item: human_size(item["network_received_bytes"]),
         "SENT": lambda item: human_size(item["network_sent_bytes"]),
+        "CONNECTIONS": lambda item: item.get("network_connections", 0),
     }
     invocation.output.many(items, columns, name="sandbox")

@@ -115,6 +115,7 @@ class Sandbox:
         idle: float | str | None = None,
         cold_after: float | str | None = None,
         idle_cpu: float | None = None,
+        bandwidth: Mapping[str, Any] | None = None,
     ) -> Record:
         """Change what may change without a restart; `labels` replaces all labels."""
         given: dict[str, Any] = {
@@ -124,6 +125,7 @@ class Sandbox:
             "idle": idle,
             "cold_after": cold_after,
             "idle_cpu": idle_cpu,
+            "bandwidth": bandwidth,
         }
         return self._keep(self._send(calls.update(self.id, {k: v for k, v in given.items() if v is not None})))
 

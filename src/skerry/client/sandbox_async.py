@@ -128,6 +128,7 @@ class AsyncSandbox:
         idle: float | str | None = None,
         cold_after: float | str | None = None,
         idle_cpu: float | None = None,
+        bandwidth: Mapping[str, Any] | None = None,
     ) -> Record:
         """Change what may change without a restart; `labels` replaces all labels."""
         given: dict[str, Any] = {
@@ -137,6 +138,7 @@ class AsyncSandbox:
             "idle": idle,
             "cold_after": cold_after,
             "idle_cpu": idle_cpu,
+            "bandwidth": bandwidth,
         }
         return self._keep(await self._send(calls.update(self.id, {k: v for k, v in given.items() if v is not None})))
 

@@ -18,6 +18,7 @@ ENV_MAX = 512
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGTP]?)(i?)B?\s*$", re.IGNORECASE | re.ASCII)
 _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*$", re.ASCII)
+_RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMG]?)(?:bit|bps|bit/s)?\s*$", re.IGNORECASE | re.ASCII)
 _SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -45,6 +46,18 @@ def parse_duration(value: Any) -> Any:
         if not found:
             raise ValueError("expected seconds or a time such as 30s, 10m or 2h")
         return float(found.group(1)) * _SECONDS[found.group(2)]
+    return value
+
+
+def parse_rate(value: Any) -> Any:
+    """1000000, "10Mbit", "1Gbit", "unlimited" -> bits per second, None. Raises ValueError with what is allowed."""
+    if value == "unlimited":
+        return None
+    if isinstance(value, str):
+        found = _RATE.match(value)
+        if not found:
+            raise ValueError("expected bits per second, such as 10Mbit or 1Gbit, or unlimited")
+        return int(float(found.group(1)) * 1000 ** _POWER[found.group(2).upper()])
     return value
 
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from skerry.model.fields import Command, Env, Frozen, GuestPath, Labels, Name, Size, User
+from skerry.model.fields import Command, Env, Frozen, GuestPath, Labels, Name, Size, User, parse_rate
 from skerry.model.moves import Moves
 from skerry.model.sleep import Asleep, SleepAfter
 
@@ -94,6 +94,19 @@ class Network(Frozen):
     """Private IPv4 ranges the sandbox may reach besides the public internet; none by default."""
 
 
+Rate = Annotated[Annotated[int, Field(ge=64_000, le=1_000_000_000_000)] | None, BeforeValidator(parse_rate)]
+"""Bits per second, or text such as 10Mbit; None or `unlimited`: as fast as it goes."""
+
+
+class Bandwidth(Frozen):
+    """How fast the sandbox may be on the network, in bits per second."""
+
+    up: Rate = None
+    """What it sends."""
+    down: Rate = None
+    """What it receives."""
+
+
 class CheckpointPolicy(Frozen):
     """Automatic checkpoints of a running sandbox. Checkpoints made by hand are never removed by it."""
 
@@ -128,6 +141,7 @@ class SandboxSpec(Frozen):
     """`user` or `user:group`, names or ids; None: the image's, else root."""
     mounts: Annotated[list[Mount], Field(max_length=MOUNTS_MAX)] = []
     network: Network = Network()
+    bandwidth: Bandwidth = Bandwidth()
     protected: bool = False
     """Delete is refused while this is set."""
     self_checkpoint: bool = False
@@ -217,9 +231,11 @@ class SandboxUpdate(Frozen):
     idle: SleepAfter | None = None
     cold_after: SleepAfter | None = None
     idle_cpu: Annotated[float, Field(gt=0, le=256)] | None = None
+    bandwidth: Bandwidth | None = None
+    """Takes the place of both directions."""
 
 
-LIVE = frozenset({"idle", "cold_after", "idle_cpu"})
+LIVE = frozenset({"idle", "cold_after", "idle_cpu", "bandwidth"})
 """Fields of the update that the machine of a running sandbox must be told of."""
 
 

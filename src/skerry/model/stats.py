@@ -22,3 +22,5 @@ class Stats(Frozen):
     disk_limit_bytes: int
     network_received_bytes: int
     network_sent_bytes: int
+    network_connections: int = 0
+    """TCP connections that are open now."""

@@ -138,6 +138,7 @@ class Usage:
     disk_bytes: int
     network_received_bytes: int
     network_sent_bytes: int
+    network_connections: int = 0
 
 
 OnOutput = Callable[[bytes], None]

@@ -11,7 +11,7 @@ from skerry.errors import Invalid
 
 if TYPE_CHECKING:
     from skerry.model.image import Image
-    from skerry.model.sandbox import CheckpointPolicy, Mount, Network, Sandbox
+    from skerry.model.sandbox import Bandwidth, CheckpointPolicy, Mount, Network, Sandbox
     from skerry.model.stats import Stats
 
 SANDBOXES = "/v1/sandboxes"
@@ -33,6 +33,7 @@ class SpecOptions(TypedDict, total=False):
     mounts: Sequence[Mount | Mapping[str, Any] | str] | None
     """Objects, or text such as /srv/data:/data:ro."""
     network: bool | Network | Mapping[str, Any] | None
+    bandwidth: Bandwidth | Mapping[str, Any] | None
     protected: bool | None
     self_checkpoint: bool | None
     self_lease: bool | None

@@ -8,6 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+_ESTABLISHED = "01"
+_LOOPBACK = ("0100007F:", "00000000000000000000000001000000:", "0000000000000000FFFF00000100007F:")
+"""127.0.0.1, ::1 and ::ffff:127.0.0.1 as the kernel writes them on a little-endian machine."""
 RUN_SETTLE_S = 5.0
 SETTLE_POLL_S = 0.02
 
@@ -50,6 +53,16 @@ def network_bytes(pid: int) -> tuple[int, int]:
         if name.strip() != "lo" and len(numbers) > 8:
             received, sent = received + int(numbers[0]), sent + int(numbers[8])
     return received, sent
+
+
+def network_connections(pid: int) -> int:
+    """Established TCP connections in the sandbox, over all links but loopback; proc_net_tcp.rst."""
+    found = 0
+    for family in ("tcp", "tcp6"):
+        for line in _lines(Path(f"/proc/{pid}/net/{family}"))[1:]:
+            words = line.split()
+            found += words[3] == _ESTABLISHED and not words[1].startswith(_LOOPBACK)
+    return found
 
 
 def settle_runs(crun_root: Path) -> None:

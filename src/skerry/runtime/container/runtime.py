@@ -24,7 +24,14 @@ from skerry.runtime.container.launch import Launcher, Layout
 from skerry.runtime.container.orphans import keep_reaping, reap_orphans
 from skerry.runtime.container.output import OutputReader
 from skerry.runtime.container.pool import Pool
-from skerry.runtime.container.processes import heeds, main_of, network_bytes, settle_runs, uid_base_of
+from skerry.runtime.container.processes import (
+    heeds,
+    main_of,
+    network_bytes,
+    network_connections,
+    settle_runs,
+    uid_base_of,
+)
 from skerry.runtime.container.spawn import Child
 from skerry.runtime.container.syscalls import set_child_subreaper
 from skerry.runtime.contract import Capabilities, Ended, ExecPlan, Found, OnOutput, StartPlan, Usage
@@ -322,6 +329,7 @@ class ContainerRuntime:
             disk_bytes=await self._pool.disk_usage(sandbox_id),
             network_received_bytes=received,
             network_sent_bytes=sent,
+            network_connections=network_connections(pid) if pid is not None else 0,
         )
 
     def _running(self, sandbox_id: str) -> Box:
