@@ -25,6 +25,10 @@ def _subnet(cidr: str) -> str:
     return str(network)
 
 
+def _address(text: str) -> str:
+    return str(ipaddress.IPv4Address(text))
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SKERRY_", frozen=True, extra="forbid")
 
@@ -47,6 +51,8 @@ class Settings(BaseSettings):
     """Below this much free space nothing new is created, so that what runs can go on writing."""
     network_subnet: Annotated[str, AfterValidator(_subnet)] = "10.201.0.0/16"
     """Sandboxes' addresses, four to each. A /16 holds 16,384 sandboxes."""
+    nameserver: Annotated[str, AfterValidator(_address)] | None = None
+    """Where names that sandboxes ask for are looked up. None: this host's first nameserver that is not on loopback."""
     slots_ahead: Annotated[int, Field(ge=0, le=256)] = 12
     """Network and user namespaces made in advance: enough for fork --count 10 with two to spare."""
     share: list[Path] = []

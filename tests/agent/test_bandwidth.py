@@ -62,14 +62,14 @@ def send_s(listening: socket.socket, slot: Slot, *, up: bool) -> float:
 
 
 def test_a_limit_holds_in_its_direction_until_it_is_lifted(tmp_path: Path, world: World) -> None:
-    firewall = Firewall(instance=INSTANCE, subnet=SUBNET)
+    firewall = Firewall(instance=INSTANCE, subnet=SUBNET, nameserver=None)
     slots = SlotPool(instance=INSTANCE, run_path=tmp_path, subnet=SUBNET, ahead=0, firewall=firewall, count_max=4)
     listening = within(world.pins.network, lambda: socket.create_server((PUBLIC, 9000)))
 
     async def use() -> None:
         await slots.open({})
         try:
-            slot = await slots.lease("sb", network=True, allow=[])
+            slot = await slots.lease("sb", network=True)
             await slots.limit("sb", Bandwidth(up=SLOW_BITS_PER_S))
             assert await asyncio.to_thread(send_s, listening, slot, up=True) > AT_LEAST_S
             assert await asyncio.to_thread(send_s, listening, slot, up=False) < AT_LEAST_S
@@ -91,13 +91,13 @@ def test_a_limit_holds_in_its_direction_until_it_is_lifted(tmp_path: Path, world
 
 
 def test_without_a_network_there_is_nothing_to_limit(tmp_path: Path) -> None:
-    firewall = Firewall(instance=INSTANCE, subnet=SUBNET)
+    firewall = Firewall(instance=INSTANCE, subnet=SUBNET, nameserver=None)
     slots = SlotPool(instance=INSTANCE, run_path=tmp_path, subnet=SUBNET, ahead=0, firewall=firewall, count_max=4)
 
     async def use() -> None:
         await slots.open({})
         try:
-            await slots.lease("sb", network=False, allow=[])
+            await slots.lease("sb", network=False)
             await slots.limit("sb", Bandwidth(up=SLOW_BITS_PER_S))
         finally:
             await slots.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from skerry.agent import journal
 from skerry.agent.journal import Entry, Journal, Wanted
 from skerry.model.order import Order
-from skerry.model.sandbox import SandboxSpec
+from skerry.model.policy import Rule
+from skerry.model.sandbox import Network, SandboxSpec
 
 
 def entry(sandbox_id: str, wanted: Wanted = Wanted.RUNNING, **more: object) -> Entry:
@@ -38,6 +40,18 @@ def test_a_torn_file_is_set_aside_and_not_lost(tmp_path: Path) -> None:
     opened.open()
     assert opened.all() == []
     assert (tmp_path / "sb-1.unreadable").exists()
+
+
+def test_ranges_of_an_older_agent_become_rules(tmp_path: Path) -> None:
+    written = json.loads(entry("sb-1").model_dump_json())
+    written["order"]["spec"]["network"] = {"enabled": True, "allow": ["10.1.0.0/16"]}
+    (tmp_path / "sb-1.json").write_text(json.dumps(written))
+    opened = Journal(tmp_path)
+    opened.open()
+    kept = opened.get("sb-1")
+    assert kept is not None
+    assert kept.order is not None
+    assert kept.order.spec.network == Network(rules=[Rule(cidr="10.1.0.0/16")])
 
 
 def test_tombstones_are_bounded_and_the_oldest_go_first(tmp_path: Path, monkeypatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from skerry.agent.slots import SlotPool
 from skerry.errors import Failed, LimitReached
 from skerry.runtime.container.syscalls import unshare_mount_namespace
 from skerry.runtime.contract import Slot
-from tests.agent.world import INSTANCE, PRIVATE, SUBNET, fetch, within, world_in
+from tests.agent.world import INSTANCE, PRIVATE, SUBNET, allow, fetch, within, world_in
 
 pytestmark = [
     pytest.mark.system,
@@ -40,7 +41,7 @@ def _own_mounts() -> None:
 
 @pytest.fixture
 def firewall() -> Iterator[Firewall]:
-    firewall = Firewall(instance=INSTANCE, subnet=SUBNET)
+    firewall = Firewall(instance=INSTANCE, subnet=SUBNET, nameserver=None)
     yield firewall
     firewall.open()
     firewall.purge()
@@ -89,7 +90,7 @@ def live_in(slot: Slot) -> subprocess.Popen[bytes]:
 
 def test_a_slot_has_its_own_ids_and_a_network_that_belongs_to_them(tmp_path: Path, firewall: Firewall) -> None:
     async def use(slots: SlotPool) -> None:
-        one, other = [await slots.lease(name, network=True, allow=[]) for name in ("one", "other")]
+        one, other = [await slots.lease(name, network=True) for name in ("one", "other")]
         assert {one.uid_base, other.uid_base} == {UID_FIRST, UID_FIRST + UID_COUNT}
         assert one.address != other.address
         for slot in (one, other):
@@ -110,16 +111,17 @@ def test_a_sandbox_keeps_its_slot_until_released_and_the_number_waits_for_the_en
     tmp_path: Path, firewall: Firewall
 ) -> None:
     async def use(slots: SlotPool) -> None:
-        first = await slots.lease("sb", network=True, allow=[])
-        assert await slots.lease("sb", network=True, allow=["10.1.0.0/16"]) == first
+        first = await slots.lease("sb", network=True)
+        assert await slots.lease("sb", network=True) == first
         assert slots.used() == {"sb": first.number}
+        allow(firewall, first, "10.98.0.0/24")
         await slots.release("sb")
         await slots.release("sb")
         assert slots.used() == {}
-        second = await slots.lease("sb", network=True, allow=[])
+        second = await slots.lease("sb", network=True)
         assert second.number != first.number
         await until(lambda: not first.network_namespace.exists() and first.number not in links_of(INSTANCE))
-        assert str(first.address) not in nft_elements()
+        assert not re.search(rf"\b{first.address}\b", nft_elements())
 
     using(slots_in(tmp_path, firewall, ahead=0), use)
 
@@ -131,16 +133,16 @@ def nft_elements() -> str:
 
 def test_numbers_come_back_and_run_out_with_a_clear_word(tmp_path: Path, firewall: Firewall) -> None:
     async def use(slots: SlotPool) -> None:
-        taken = [await slots.lease(f"sb-{n}", network=True, allow=[]) for n in range(3)]
+        taken = [await slots.lease(f"sb-{n}", network=True) for n in range(3)]
         with pytest.raises(LimitReached, match="network_subnet"):
-            await slots.lease("sb-more", network=True, allow=[])
+            await slots.lease("sb-more", network=True)
         with pytest.raises(LimitReached):
-            await slots.lease("sb-more", network=False, allow=[])
+            await slots.lease("sb-more", network=False)
         assert "sb-more" not in slots.used()
         await slots.release("sb-1")
         await until(lambda: taken[1].number not in links_of(INSTANCE))
         await asyncio.sleep(0.2)
-        again = await slots.lease("sb-more", network=False, allow=[])
+        again = await slots.lease("sb-more", network=False)
         assert again.number == taken[1].number
 
     using(slots_in(tmp_path, firewall, ahead=0, count_max=3), use)
@@ -152,13 +154,13 @@ def test_without_network_there_is_only_loopback(tmp_path: Path, firewall: Firewa
         return [line.split(":")[0].strip() for line in lines]
 
     async def use(slots: SlotPool) -> None:
-        off = await slots.lease("sb", network=False, allow=[])
+        off = await slots.lease("sb", network=False)
         assert (off.address, off.nameserver) == (None, None)
         assert within(off.network_namespace, names) == ["lo"]
-        on = await slots.lease("sb", network=True, allow=[])
+        on = await slots.lease("sb", network=True)
         assert on.number == off.number
         assert sorted(within(on.network_namespace, names)) == ["eth0", "lo"]
-        assert (await slots.lease("sb", network=False, allow=[])).address is None
+        assert (await slots.lease("sb", network=False)).address is None
         await until(lambda: on.number not in links_of(INSTANCE))
 
     using(slots_in(tmp_path, firewall, ahead=0), use)
@@ -167,7 +169,7 @@ def test_without_network_there_is_only_loopback(tmp_path: Path, firewall: Firewa
 def test_many_at_once_get_different_slots_and_the_pool_fills_again(tmp_path: Path, firewall: Firewall) -> None:
     async def use(slots: SlotPool) -> None:
         await until(lambda: len(links_of(INSTANCE)) == 3)
-        leases = (slots.lease(f"sb-{n}", network=True, allow=[]) for n in range(12))
+        leases = (slots.lease(f"sb-{n}", network=True) for n in range(12))
         got = await asyncio.gather(*leases)
         assert len({slot.number for slot in got}) == len({slot.address for slot in got}) == 12
         await until(lambda: len(links_of(INSTANCE)) == 15)
@@ -185,7 +187,7 @@ def test_many_at_once_get_different_slots_and_the_pool_fills_again(tmp_path: Pat
 
 def test_a_cancelled_lease_gives_its_slot_back(tmp_path: Path, firewall: Firewall) -> None:
     async def use(slots: SlotPool) -> None:
-        tasks = [asyncio.create_task(slots.lease(f"sb-{n}", network=n % 2 == 0, allow=[])) for n in range(6)]
+        tasks = [asyncio.create_task(slots.lease(f"sb-{n}", network=n % 2 == 0)) for n in range(6)]
         await asyncio.sleep(0.005)
         for task in tasks:
             task.cancel()
@@ -195,7 +197,7 @@ def test_a_cancelled_lease_gives_its_slot_back(tmp_path: Path, firewall: Firewal
                 await slots.release(f"sb-{number}")
         assert slots.used() == {}
         await asyncio.sleep(0.5)
-        assert len({(await slots.lease(f"new-{n}", network=True, allow=[])).number for n in range(8)}) == 8
+        assert len({(await slots.lease(f"new-{n}", network=True)).number for n in range(8)}) == 8
 
     using(slots_in(tmp_path, firewall, ahead=0, count_max=8), use)
 
@@ -210,11 +212,14 @@ from skerry.agent.firewall import Firewall
 from skerry.agent.slots import SlotPool
 from skerry.runtime.container.syscalls import unshare_mount_namespace
 from tests.agent.test_slots import live_in, slots_in
+from tests.agent.world import allow
 async def main():
-    slots = slots_in(Path({str(folder)!r}), Firewall(instance={INSTANCE!r}, subnet={SUBNET!r}))
+    firewall = Firewall(instance={INSTANCE!r}, subnet={SUBNET!r}, nameserver=None)
+    slots = slots_in(Path({str(folder)!r}), firewall)
     await slots.open({{}})
-    await slots.lease("sb-gone", network=True, allow=["10.98.0.0/24"])
-    slot = await slots.lease("sb-alive", network=True, allow=["10.99.0.0/24"])
+    allow(firewall, await slots.lease("sb-gone", network=True), "10.98.0.0/24")
+    slot = await slots.lease("sb-alive", network=True)
+    allow(firewall, slot, "10.99.0.0/24")
     print(live_in(slot).pid, slot.number, flush=True)
     await asyncio.sleep(60)
 unshare_mount_namespace()
@@ -232,15 +237,15 @@ def test_after_a_kill_the_living_keep_their_network_and_the_rest_goes(tmp_path: 
     pid, number = killed_agent(folder)
 
     async def use(slots: SlotPool) -> None:
-        slot = await slots.ensure("sb-alive", pid, network=True, allow=["10.99.0.0/24"])
+        slot = await slots.ensure("sb-alive", pid, network=True)
         assert slot.number == number
         assert inode(slot.network_namespace) == inode(f"/proc/{pid}/ns/net")
         assert within(slot.network_namespace, lambda: fetch(PRIVATE, 80)) == "10.99.0.254"
         assert "10.98.0.0" not in nft_elements()
         with pytest.raises(Failed, match="does not run"):
-            await slots.ensure("sb-alive", os.getpid(), network=True, allow=[])
+            await slots.ensure("sb-alive", os.getpid(), network=True)
         await until(lambda: set(links_of(INSTANCE)) == {number})
-        new = await slots.lease("sb-new", network=True, allow=[])
+        new = await slots.lease("sb-new", network=True)
         assert new.number != number
 
     with world_in(tmp_path / "world"):
@@ -253,16 +258,16 @@ def test_after_a_kill_the_living_keep_their_network_and_the_rest_goes(tmp_path: 
 
 def test_a_sandbox_that_does_not_run_gets_its_number_anew(tmp_path: Path, firewall: Firewall) -> None:
     async def use(slots: SlotPool) -> None:
-        slot = await slots.ensure("sb-stopped", None, network=True, allow=[])
+        slot = await slots.ensure("sb-stopped", None, network=True)
         assert slot.number == 5
         assert slot.address == "10.211.0.22"
         assert slot.network_namespace.exists()
-        others = [await slots.lease(f"sb-{n}", network=True, allow=[]) for n in range(7)]
+        others = [await slots.lease(f"sb-{n}", network=True) for n in range(7)]
         assert 5 not in {other.number for other in others}
         await slots.release("sb-stopped")
         await until(lambda: not slot.network_namespace.exists())
         await asyncio.sleep(0.2)
-        assert (await slots.lease("sb-last", network=True, allow=[])).number == 5
+        assert (await slots.lease("sb-last", network=True)).number == 5
 
     using(slots_in(tmp_path, firewall, ahead=0), use, {"sb-stopped": 5})
 
@@ -273,7 +278,7 @@ def test_a_stuck_process_does_not_keep_the_number_for_ever(
     monkeypatch.setattr("skerry.agent.slots.VANISH_S", 0.2)
 
     async def use(slots: SlotPool) -> None:
-        slot = await slots.lease("sb", network=True, allow=[])
+        slot = await slots.lease("sb", network=True)
         with live_in(slot) as stuck:
             await slots.release("sb")
             await until(lambda: links_of(INSTANCE) == {})

@@ -10,9 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from skerry.agent.egress.egress import placed
+from skerry.agent.firewall import Firewall
 from skerry.agent.links import GUEST_LINK
 from skerry.agent.namespaces import Pins, inside, pin_new
 from skerry.agent.netlink import Netlink
+from skerry.model.policy import Policy, Rule
+from skerry.runtime.contract import Slot
 
 INSTANCE = "b0b0"
 SUBNET = "10.211.0.0/24"
@@ -81,6 +85,12 @@ def silence(*servers: socket.socket) -> None:
         with suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
         server.close()
+
+
+def allow(firewall: Firewall, slot: Slot, *ranges: str) -> None:
+    """Exactly these ranges, besides all that is public."""
+    policy = Policy(rules=[Rule(cidr=each) for each in ranges])
+    firewall.place(str(slot.address), placed(policy), anew=True)
 
 
 class World:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from skerry.model.sandbox import SandboxSpec
 from tests.cli.conftest import Skerry
 from tests.client.fake_control import FakeControl
 
@@ -14,7 +15,8 @@ from tests.client.fake_control import FakeControl
 def test_every_flag_reaches_the_spec(skerry: Skerry, control: FakeControl, tmp_path: Path, monkeypatch: object) -> None:
     (tmp_path / "env").write_text("# comment\nFROM_FILE=1\nBOTH=file\n\n")
     flags = """--name full --cpus 2.5 -m 512m --disk 2GiB --pids-limit 99 -e A=b=c -e BOTH=flag -l k=v -l alone
-        -v /srv:/data:ro --mount /opt:/opt --network --allow 10.0.0.0/8 -u nobody -w /tmp --protect --self-checkpoint
+        -v /srv:/data:ro --mount /opt:/opt --network --allow 10.0.0.0/8 --allow @dev --deny a.test
+        --egress deny --observe -u nobody -w /tmp --protect --self-checkpoint
         --checkpoint-every 10m --checkpoint-keep 3 --checkpoint-max-age 2h"""
     ended = skerry(
         "create", "debian:12", *flags.split(), "--env-file", str(tmp_path / "env"), "--", "sleep", "-x", "--"
@@ -29,7 +31,10 @@ def test_every_flag_reaches_the_spec(skerry: Skerry, control: FakeControl, tmp_p
         {"source": "/srv", "target": "/data", "readonly": True},
         {"source": "/opt", "target": "/opt", "readonly": False},
     ]
-    assert spec["network"] == {"enabled": True, "allow": ["10.0.0.0/8"]}
+    network = SandboxSpec.model_validate({"image": "x", "network": spec["network"]}).network
+    rules = [(rule.about, rule.action.value) for rule in network.rules]
+    assert (network.enabled, network.default.value, network.observe) == (True, "deny", True)
+    assert rules == [("10.0.0.0/8", "allow"), ("include dev", "allow"), ("a.test", "deny")]
     assert (spec["user"], spec["workdir"], spec["protected"], spec["self_checkpoint"]) == ("nobody", "/tmp", True, True)
     assert spec["checkpoints"] == {"every_s": 600, "keep": 3, "max_age_s": 7200}
     assert spec["command"] == ["sleep", "-x", "--"]

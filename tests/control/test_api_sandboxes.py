@@ -243,3 +243,31 @@ async def test_admin_key_is_made_once_for_root_alone(agent: FakeAgent) -> None:
     key_file.unlink()  # taken away by the operator: not made again
     async with Control(api.settings, Log("control", "error")):
         assert not key_file.exists()
+
+
+async def test_a_policy_is_replaced_whole_and_answered_when_its_machine_goes_by_it(api: Api) -> None:
+    await api.image()
+    await api.sandbox(name="one", network={"rules": [{"domain": "old.test", "action": "deny"}]})
+    policy = {"default": "deny", "rules": [{"domain": "PyPI.org"}, {"cidr": "10.1.2.3/16"}, {"include": "git"}]}
+    set_ = await api.call("PATCH", f"{ONE}?wait_s=5", {"policy": policy})
+    assert (set_.status, set_.json["applied"]) == (200, True)
+    network = set_.json["spec"]["network"]
+    assert (network["enabled"], network["default"], network["observe"]) == (True, "deny", False)
+    assert [[value for value in rule.values() if value] for rule in network["rules"]] == [
+        ["pypi.org", "allow"],
+        ["10.1.0.0/16", "allow"],
+        ["git", "allow"],
+    ]
+    told = [event["message"] for event in (await api.call("GET", "/v1/events?noun=sandbox")).json["items"]]
+    assert told[-1] == "policy: default deny, 3 rules"
+    wrong = await api.call("PATCH", ONE, {"policy": {"rules": [{"domain": "a.test", "cidr": "10.0.0.0/8"}]}})
+    assert (wrong.status, "exactly one of domain, cidr and include" in wrong.message) == (400, True)
+
+
+async def test_a_fork_of_an_old_checkpoint_gets_the_policy_of_today(api: Api) -> None:
+    await api.image()
+    await api.sandbox(name="one")
+    await api.call("POST", f"{ONE}/checkpoints?wait_s=5")
+    await api.call("PATCH", f"{ONE}?wait_s=5", {"policy": {"default": "deny"}})
+    forked = await api.call("POST", f"{ONE}/fork?wait_s=5", {"checkpoint": "v1"})
+    assert forked.json["items"][0]["spec"]["network"]["default"] == "deny"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +13,8 @@ from skerry.model.checkpoint import CheckpointState, Origin
 from skerry.model.image import ImageState
 from skerry.model.node import Node, NodeState
 from skerry.model.operation import OperationState
-from skerry.model.sandbox import S
+from skerry.model.policy import Rule
+from skerry.model.sandbox import Network, S
 from skerry.store import pruning
 from skerry.store.changes import EVERY_EVENT
 from skerry.store.database import Database
@@ -255,6 +257,38 @@ async def test_a_database_of_the_first_version_is_brought_to_this_one(database_u
         async with store.read() as tx:
             assert [box.id for box in await tx.sandboxes.unapplied(10, [])] == [made.id]
             assert await tx.sandboxes.unapplied(10, [made.id]) == []
+    finally:
+        await store.close()
+
+
+async def test_ranges_of_an_older_database_become_rules(database_url: str) -> None:
+    store = Store(database_url, StillClock())
+    await store.open()
+    box = await add_sandbox(store, "one", S.RUNNING)
+    plain = await add_sandbox(store, "two", S.RUNNING)
+    checkpoint = await add_checkpoint(store, box)
+    await store.close()
+    database = Database(database_url)
+    try:
+        async with database.writing() as connection:
+            for table, record in (("sandboxes", box), ("checkpoints", checkpoint)):
+                body = json.loads(record.model_dump_json())
+                body["spec"]["network"] = {"enabled": True, "allow": ["10.1.0.0/16", "fd00::/8"]}
+                where = {"body": json.dumps(body), "id": record.id}
+                await connection.execute(text(f"UPDATE {table} SET body = :body WHERE id = :id"), where)
+            await connection.execute(schema_version.delete())
+            await connection.execute(schema_version.insert().values(version=newest_version() - 1))
+    finally:
+        await database.close()
+    store = Store(database_url, StillClock())
+    await store.open()
+    try:
+        async with store.read() as tx:
+            found = [await tx.sandboxes.get(box.id), await tx.checkpoints.get(checkpoint.id)]
+            assert await tx.sandboxes.get(plain.id) == plain
+        for record in found:
+            assert record is not None
+            assert record.spec.network == Network(rules=[Rule(cidr="10.1.0.0/16")])
     finally:
         await store.close()
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
 
 from starlette.applications import Starlette
 
 from skerry.agent.api import AgentRoutes
+from skerry.agent.egress.egress import Egress
+from skerry.agent.egress.resolver import Resolver
+from skerry.agent.egress.routes import EgressRoutes
+from skerry.agent.egress.upstream import Upstream
 from skerry.agent.exec_routes import ExecRoutes
 from skerry.agent.execs import Execs
 from skerry.agent.files.routes import file_routes
-from skerry.agent.firewall import Firewall
+from skerry.agent.firewall import Firewall, resolver_address
 from skerry.agent.guest import GuestDoor
 from skerry.agent.http_errors import error_handlers
 from skerry.agent.identity import GuestIdentity
@@ -19,6 +24,7 @@ from skerry.agent.images.routes import image_routes
 from skerry.agent.images.store import ImageLimits, ImageStore
 from skerry.agent.journal import Journal
 from skerry.agent.logs import OutputLogs
+from skerry.agent.nameservers import usable_nameserver
 from skerry.agent.plans import Plans
 from skerry.agent.ports.dial import Dialer
 from skerry.agent.ports.streams import Streams
@@ -29,9 +35,13 @@ from skerry.agent.sleep.routes import SleepRoutes
 from skerry.agent.sleep.sleeper import Sleeper
 from skerry.agent.slots import SlotPool
 from skerry.clock import Clock, SystemClock
+from skerry.model.sandbox import MIB
 from skerry.runtime.catalog import make_runtime
 from skerry.settings import Settings
 from skerry.telemetry import Log
+
+NAMES_LOG_BYTES_MAX, NAMES_LOGS_KEPT = 1 * MIB, 3
+"""Of names asked for, per sandbox: some twenty thousand lines, and a tenth of that on disk."""
 
 
 class AgentApp:
@@ -42,14 +52,7 @@ class AgentApp:
         folder = settings.data_dir / "agent"
         self.runtime = make_runtime(settings)
         self.journal = Journal(folder / "sandboxes")
-        self.slots = SlotPool(
-            instance=settings.instance,
-            run_path=settings.run_path,
-            subnet=settings.network_subnet,
-            ahead=settings.slots_ahead,
-            firewall=Firewall(instance=settings.instance, subnet=settings.network_subnet),
-            count_max=settings.sandboxes_max,
-        )
+        self.slots, self.egress, self.resolver = _network(settings, clock, log)
         reports = Reports()
         self.images = self._image_store(settings, clock)
         self.guests = GuestDoor(
@@ -58,7 +61,12 @@ class AgentApp:
             tell=lambda sandbox_id, wanted: self.sandboxes.wish(sandbox_id, wanted),
             grant=lambda sandbox_id, asked: self.sleeper.grant(sandbox_id, asked),
         )
-        plans = Plans(config_of=self.images.config_of, shared=settings.share, guests=self.guests)
+        plans = Plans(
+            config_of=self.images.config_of,
+            shared=settings.share,
+            guests=self.guests,
+            policy_folder=self.egress.folder,
+        )
         self.sandboxes: Sandboxes = Sandboxes(
             runtime=self.runtime,
             slots=self.slots,
@@ -66,6 +74,7 @@ class AgentApp:
             reports=reports,
             plans=plans,
             identity=GuestIdentity(secrets.token_bytes),
+            egress=self.egress,
             clock=clock,
             log=log,
             outputs=OutputLogs(folder / "logs", bytes_max=settings.log_bytes_max, keep=settings.logs_keep),
@@ -114,6 +123,7 @@ class AgentApp:
         return Starlette(
             routes=[
                 *ExecRoutes(self.sandboxes, self.execs, self.sleeper).routes(),
+                *EgressRoutes(self.sandboxes, self.egress).routes(),
                 *SleepRoutes(self.sandboxes, self.sleeper).routes(),
                 *api.routes(),
                 *file_routes(roots, upload_bytes_max=upload_bytes_max),
@@ -128,15 +138,45 @@ class AgentApp:
         await self.images.open()
         await self.slots.open(self.journal.slots())
         await self.sandboxes.recover()
+        await self.resolver.open()
         self.sleeper.open()
 
     async def close(self) -> None:
         """Let go; sandboxes run on."""
         await self.streams.close()
         await self.sleeper.close()
+        await self.resolver.close()
         await self.execs.close()
         await self.sandboxes.close()
         await self.guests.close_all()
         await self.images.close()
         await self.slots.close()
+        await self.egress.close()
         await self.runtime.close()
+
+
+def _network(settings: Settings, clock: Clock, log: Log) -> tuple[SlotPool, Egress, Resolver]:
+    nameserver = settings.nameserver or usable_nameserver()
+    firewall = Firewall(instance=settings.instance, subnet=settings.network_subnet, nameserver=nameserver)
+    egress = Egress(
+        firewall=firewall,
+        logs=OutputLogs(settings.data_dir / "agent" / "names", bytes_max=NAMES_LOG_BYTES_MAX, keep=NAMES_LOGS_KEPT),
+        folder=settings.run_path / "policy",
+        clock=clock,
+    )
+    resolver = Resolver(
+        egress=egress,
+        upstream=Upstream(nameserver),
+        address=resolver_address(ipaddress.IPv4Network(settings.network_subnet)),
+        clock=clock,
+        log=log,
+    )
+    slots = SlotPool(
+        instance=settings.instance,
+        run_path=settings.run_path,
+        subnet=settings.network_subnet,
+        ahead=settings.slots_ahead,
+        firewall=firewall,
+        count_max=settings.sandboxes_max,
+    )
+    return slots, egress, resolver

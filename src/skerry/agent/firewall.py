@@ -1,57 +1,63 @@
-"""What sandboxes may reach: one nftables table that starts from "nothing private" and lets single ranges through."""
+"""What sandboxes may reach: one nftables table that starts from "nothing private", the rules of each as sets."""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skerry.agent.nameservers import usable_nameserver
 from skerry.agent.nftables import Nftables
-from skerry.errors import Failed, Invalid
+from skerry.agent.ruleset import SETS, Judged, Wiring
+from skerry.errors import Failed
+from skerry.model.verdict import Ranges
 
-REFUSED = (
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-)
-"""Private, shared, loopback, link-local, test and multicast: reached only where a sandbox's spec allows a range."""
-METADATA = "169.254.169.254"
-"""Where clouds hand out the machine's own credentials; no spec opens it."""
-CONNECTIONS_MAX = 4096
-"""Of one sandbox at one time. The host remembers those of all in one table, usually of 262,144: a single sandbox that
-sends to as many ports could fill it, and then nobody on the machine begins a connection. With twice as many the kernel
-takes three times as long to see that the bound is reached."""
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+OF_POLICY = ("policies", "asking", "allowed", "denied", "epochs", "live")
+"""Sets that hold what the rules of one address come to."""
 
 log = logging.getLogger(__name__)
 
+Elements = dict[str, dict[str, tuple[str, ...]]]
+"""set -> address -> its elements, as they are written."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """How one address is judged. As it is made without arguments: open, which needs nothing in any set."""
+
+    judged: Judged = Judged.OPEN
+    asks_us: bool = False
+    """Its questions for names go to our resolver and not straight to the nameserver."""
+    ranges: Ranges = field(default_factory=Ranges)
+
 
 class Firewall:
-    """Sets in the table: `sources` (link . address that may send on it), `allowed` (address . range it may reach)."""
+    """Blocking, and safe to call from several threads."""
 
-    def __init__(self, *, instance: str, subnet: str, nameserver: str | None = None) -> None:
-        """`nameserver`: where DNS of sandboxes goes; None: the host's own first usable one."""
-        self._table = f"inet skerry_{instance}"
-        self._links = f'"sk{instance}-*"'
-        self._subnet = ipaddress.IPv4Network(subnet)
-        upstream = nameserver or usable_nameserver()
-        self._nameserver = ipaddress.IPv4Address(upstream) if upstream else None
+    def __init__(
+        self, *, instance: str, subnet: str, nameserver: str | None, chance: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        """`nameserver`: where the questions of open sandboxes go; None: nowhere."""
+        network = ipaddress.IPv4Network(subnet)
+        self._wiring = Wiring(
+            table=f"inet skerry_{instance}",
+            links=f'"sk{instance}-*"',
+            subnet=network,
+            resolver=resolver_address(network),
+            nameserver=ipaddress.IPv4Address(nameserver) if nameserver else None,
+        )
+        self._chance = chance
         self._nft: Nftables | None = None
         # What the sets hold, remembered: asking the kernel costs 27 ms with 2000 sandboxes.
-        self._sources: set[tuple[str, str]] = set()
-        self._allowed: dict[str, list[str]] = {}
+        self._sources: dict[str, tuple[str, ...]] = {}
+        self._elements: Elements = {name: {} for name in OF_POLICY}
+        self._pins: dict[str, dict[str, float]] = {}
         self._lock = threading.Lock()
 
     def open(self, keep: Iterable[str] = ()) -> None:
@@ -59,12 +65,11 @@ class Firewall:
         self._nft = self._nft or Nftables()
         kept = set(keep)
         with self._lock:
-            self._sources = {pair for pair in self._elements("sources") if pair[1] in kept}
-            self._allowed = {}
-            for address, network in self._elements("allowed"):
-                if address in kept:
-                    self._allowed.setdefault(address, []).append(network)
-            self._nft.run(f"add table {self._table}\ndelete table {self._table}\n{self._ruleset()}")
+            self._sources = _by_address(self._listed("sources"), kept, at=1)
+            self._elements = {name: _by_address(self._listed(name), kept) for name in OF_POLICY}
+            self._pins = _pins(self._listed("pinned"), kept, time.monotonic())
+            table = self._wiring.table
+            self._nft.run(f"add table {table}\ndelete table {table}\n{self._wiring.text(self._initial())}")
         # Only now that the rules stand: from here on this host routes.
         try:
             if FORWARDING.read_text().strip() != "1":
@@ -75,6 +80,17 @@ class Firewall:
                 "this host does not route: run `sysctl -w net.ipv4.ip_forward=1`", because=str(error)
             ) from None
 
+    def _initial(self) -> dict[str, list[str]]:
+        held: Mapping[str, Mapping[str, tuple[str, ...]]] = {"sources": self._sources, **self._elements}
+        found = {name: [each for group in by_address.values() for each in group] for name, by_address in held.items()}
+        now = time.monotonic()
+        found["pinned"] = [
+            _pin(address, target, until_s - now)
+            for address, targets in self._pins.items()
+            for target, until_s in targets.items()
+        ]
+        return found
+
     def close(self) -> None:
         """Let go; the table stays, since sandboxes go on running."""
         if self._nft is not None:
@@ -83,45 +99,109 @@ class Firewall:
 
     def purge(self) -> None:
         """Take the table away; only when no sandbox is left."""
-        self._run(f"add table {self._table}\ndelete table {self._table}\n")
+        self._run(f"add table {self._wiring.table}\ndelete table {self._wiring.table}\n")
 
     def admit(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Links in use, each with the one address that may send on it."""
         with self._lock:
-            new = set(pairs) - self._sources
+            wanted = {address: (f'"{link}" . {address}',) for link, address in pairs}
+            new = {address: pair for address, pair in wanted.items() if self._sources.get(address) != pair}
             if new:
-                self._run(self._change("add", "sources", new))
+                old = [each for address in new for each in self._sources.get(address, ())]
+                self._run(
+                    self._wiring.change("delete", "sources", old)
+                    + self._wiring.change("add", "sources", (each for pair in new.values() for each in pair))
+                )
                 self._sources |= new
 
     def dismiss(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Undo `admit` and `allow`; pairs that are not there are fine."""
+        """Undo `admit`, `place` and `pin`; pairs that are not there are fine."""
         with self._lock:
-            wanted = set(pairs)
-            sources = wanted & self._sources
-            addresses = {address for _, address in wanted}
-            allowed = [(address, network) for address in addresses for network in self._allowed.get(address, ())]
-            commands = self._change("delete", "sources", sources) + self._change("delete", "allowed", allowed)
+            addresses = {address for _, address in pairs}
+            gone = [each for address in addresses for each in self._sources.get(address, ())]
+            commands = self._wiring.change("delete", "sources", gone)
+            for address in addresses:
+                commands += self._difference(address, {}) + self._unpin(address, self._pins.get(address, {}))
             if commands:
                 self._run(commands)
-            self._sources -= sources
             for address in addresses:
-                self._allowed.pop(address, None)
+                self._sources.pop(address, None)
+                self._pins.pop(address, None)
+                for held in self._elements.values():
+                    held.pop(address, None)
 
-    def allow(self, address: str, ranges: Sequence[str]) -> None:
-        """Exactly these private ranges are open to this address from now on."""
-        new = [str(network) for network in _collapsed(ranges)]
+    def place(self, address: str, placed: Placed, *, anew: bool, keep: Iterable[str] | None = None) -> None:
+        """Judge the packets of this address so from now on. `anew`: what is connected is judged again, and of what
+        names led to only `keep` stays reachable."""
         with self._lock:
-            old = self._allowed.get(address, [])
-            if sorted(old) == sorted(new):
+            wanted = self._wanted(address, placed, anew)
+            dropped = self._pins.get(address, {}).keys() - set(keep or ()) if anew else set[str]()
+            commands = self._difference(address, wanted) + self._unpin(address, dropped)
+            if not commands:
                 return
-            commands = self._change("delete", "allowed", [(address, network) for network in old])
-            commands += self._change("add", "allowed", [(address, network) for network in new])
             self._run(commands)
-            self._allowed[address] = new
+            for name, held in self._elements.items():
+                if name in wanted:
+                    held[address] = wanted[name]
+                else:
+                    held.pop(address, None)
+            for target in dropped:
+                del self._pins[address][target]
 
-    def _change(self, verb: str, name: str, pairs: Iterable[tuple[str, str]]) -> str:
-        elements = _joined(pairs)
-        return f"{verb} element {self._table} {name} {{ {elements} }}\n" if elements else ""
+    def _wanted(self, address: str, placed: Placed, anew: bool) -> dict[str, tuple[str, ...]]:
+        wanted: dict[str, tuple[str, ...]] = {}
+        if placed.judged is not Judged.OPEN:
+            wanted["policies"] = (f"{address} : goto {placed.judged.value}",)
+        if placed.asks_us:
+            wanted["asking"] = (address,)
+        if placed.ranges.allowed:
+            wanted["allowed"] = tuple(f"{address} . {each}" for each in placed.ranges.allowed)
+        if placed.ranges.denied:
+            wanted["denied"] = tuple(f"{address} . {each}" for each in placed.ranges.denied)
+        if placed.judged is Judged.CLOSED:
+            had = self._elements["epochs"].get(address)
+            if had is not None and not anew:
+                wanted |= {"epochs": had, "live": self._elements["live"].get(address, ())}
+            else:
+                mark = int.from_bytes(self._chance(4)) or 1
+                wanted |= {"epochs": (f"{address} : {mark}",), "live": (f"{address} . {mark}",)}
+        return wanted
+
+    def _difference(self, address: str, wanted: Mapping[str, tuple[str, ...]]) -> str:
+        """Commands that bring the sets there; deletions first, so that no two ranges ever overlap."""
+        deletions, additions = "", ""
+        for name, held in self._elements.items():
+            had, wants = held.get(address, ()), wanted.get(name, ())
+            deletions += self._wiring.change("delete", name, (each for each in had if each not in wants))
+            additions += self._wiring.change("add", name, (each for each in wants if each not in had))
+        return deletions + additions
+
+    def pin(self, address: str, targets: Iterable[str], for_s: float) -> None:
+        """Let the address reach these for so long; one that is pinned for longer already stays so."""
+        now = time.monotonic()
+        with self._lock:
+            pins = self._pins.setdefault(address, {})
+            for target in [target for target, until_s in pins.items() if until_s <= now]:
+                del pins[target]
+            new = [target for target in targets if pins.get(target, 0.0) < now + for_s]
+            if not new:
+                return
+            again = [target for target in new if target in pins]
+            commands = self._unpin(address, again)
+            self._run(commands + self._wiring.change("add", "pinned", (_pin(address, each, for_s) for each in new)))
+            pins.update(dict.fromkeys(new, now + for_s))
+
+    def pins(self, address: str) -> set[str]:
+        """What the address may reach because a name led there."""
+        now = time.monotonic()
+        return {target for target, until_s in self._pins.get(address, {}).items() if until_s > now}
+
+    def _unpin(self, address: str, targets: Iterable[str]) -> str:
+        """Whether they have run out in the kernel nobody knows to the millisecond: what is put there first can be
+        taken away."""
+        listed = [f"{address} . {target}" for target in targets]
+        added = self._wiring.change("add", "pinned", (f"{each} timeout 60s" for each in listed))
+        return added + self._wiring.change("delete", "pinned", listed)
 
     def _run(self, commands: str) -> None:
         self._opened().run(commands)
@@ -131,113 +211,69 @@ class Firewall:
             raise Failed("the firewall is not open")
         return self._nft
 
-    def _elements(self, name: str) -> list[tuple[str, str]]:
-        for item in self._opened().listing(f"list set {self._table} {name}"):
-            if "set" in item:
-                return [_pair(element) for element in item["set"].get("elem", [])]
+    def _listed(self, name: str) -> list[Any]:
+        kind = SETS[name].split()[0]
+        for item in self._opened().listing(f"list {kind} {self._wiring.table} {name}"):
+            if kind in item:
+                return item[kind].get("elem", [])
         return []
 
-    def _ruleset(self) -> str:
-        allowed = [(address, network) for address, networks in self._allowed.items() for network in networks]
-        return f"""
-table {self._table} {{
-    set sources {{ type ifname . ipv4_addr; {_initial(self._sources)} }}
-    set allowed {{ type ipv4_addr . ipv4_addr; flags interval; {_initial(allowed)} }}
-    set connections {{ type ipv4_addr; flags dynamic; size 65535; }}
-    set refused {{ type ipv4_addr; flags interval; elements = {{ {", ".join(REFUSED)} }} }}
-{self._chains()}
-}}
-"""
 
-    def _chains(self) -> str:
-        links, subnet = self._links, self._subnet
-        bound = f"ct state new add @connections {{ ip saddr ct count over {CONNECTIONS_MAX} }}"
-        refuse = "reject with icmp type admin-prohibited"
-        redirect, pass_dns = "", ""
-        if self._nameserver is not None:
-            dns = "meta l4proto { tcp, udp } th dport 53"
-            # Of the four addresses of a slot the second is its gateway, on the host.
-            own_gateway = f"ip daddr {subnet} ip daddr & 0.0.0.3 == 0.0.0.1"
-            redirect = f"iifname {links} {own_gateway} {dns} dnat ip to {self._nameserver}"
-            pass_dns = f"ct status dnat ip daddr {self._nameserver} {dns} accept"
-        return f"""
-    chain admission {{
-        type filter hook prerouting priority raw; policy accept;
-        iifname {links} meta nfproto != ipv4 drop
-        iifname {links} iifname . ip saddr != @sources drop
-    }}
-    chain to_nameserver {{
-        type nat hook prerouting priority dstnat; policy accept;
-        {redirect}
-    }}
-    chain to_host {{
-        type filter hook input priority filter; policy accept;
-        iifname {links} goto from_sandbox_to_host
-    }}
-    chain from_sandbox_to_host {{
-        ct direction reply ct state established,related accept
-        {bound} {refuse}
-        {pass_dns}
-        {refuse}
-    }}
-    chain through {{
-        type filter hook forward priority filter; policy accept;
-        iifname {links} goto from_sandbox
-        oifname {links} goto to_sandbox
-    }}
-    chain from_sandbox {{
-        # Every packet of what a sandbox began is judged, not only the first: a stale connection opens nothing.
-        ct direction reply ct state established,related accept
-        ct state invalid drop
-        oifname {links} {refuse}
-        tcp dport 25 reject with tcp reset
-        {bound} {refuse}
-        {pass_dns}
-        ip daddr {METADATA} {refuse}
-        ip saddr . ip daddr @allowed accept
-        ip daddr @refused {refuse}
-        accept
-    }}
-    chain to_sandbox {{
-        ct direction reply ct state established,related accept
-        ct state related accept
-        drop
-    }}
-    chain leave_host {{
-        type nat hook postrouting priority srcnat; policy accept;
-        ip saddr {subnet} oifname != {links} masquerade
-    }}"""
+def resolver_address(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Address:
+    """The last usable address of the subnet; no slot has it."""
+    return subnet.broadcast_address - 1
 
 
-def _initial(pairs: Iterable[tuple[str, str]]) -> str:
-    joined = _joined(pairs)
-    return f"elements = {{ {joined} }};" if joined else ""
+def _by_address(elements: Iterable[Any], kept: set[str], at: int = 0) -> dict[str, tuple[str, ...]]:
+    """What the kernel lists, as we write it, by the address it is about: the part at `at`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for element in elements:
+        parts, value = _parts(element)
+        if parts[at] in kept:
+            text = " . ".join(f'"{part}"' if part.startswith("sk") else part for part in parts)
+            found[parts[at]] = (*found.get(parts[at], ()), f"{text} : {value}" if value else text)
+    return found
 
 
-def _joined(pairs: Iterable[tuple[str, str]]) -> str:
-    return ", ".join(f'"{left}" . {right}' if left.startswith("sk") else f"{left} . {right}" for left, right in pairs)
+def _parts(element: Any) -> tuple[list[str], str | None]:
+    """An element in the JSON of nft: the parts of its key, and its value if it is of a map."""
+    value: str | None = None
+    match element:
+        case [key, {"goto": {"target": chain}}]:
+            element, value = key, f"goto {chain}"
+        case [key, number]:
+            element, value = key, str(number)
+        case {"elem": {"val": key}}:
+            element = key
+        case _:
+            pass
+    match element:
+        case {"concat": [*parts]}:
+            return [_part(part) for part in parts], value
+        case _:
+            return [_part(element)], value
 
 
-def _pair(element: dict[str, Any]) -> tuple[str, str]:
-    left, right = element["concat"]
-    return str(left), _range(right)
+def _part(value: Any) -> str:
+    """A word, a number, or a range in one of the two ways in which nft names it."""
+    match value:
+        case {"prefix": {"addr": address, "len": length}}:
+            network = ipaddress.IPv4Network(f"{address}/{length}")
+            return f"{network.network_address}-{network.broadcast_address}"
+        case {"range": [first, last]}:
+            return f"{first}-{last}"
+        case _:
+            return str(value)
 
 
-def _range(value: str | dict[str, Any]) -> str:
-    """`a.b.c.d`, or a prefix or range as the JSON of nft names it."""
-    if isinstance(value, str):
-        return value
-    if "prefix" in value:
-        return f"{value['prefix']['addr']}/{value['prefix']['len']}"
-    return "-".join(value["range"])
+def _pins(elements: Iterable[Any], kept: set[str], now: float) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for element in elements:
+        (address, target), _ = _parts(element)
+        if address in kept:
+            found.setdefault(address, {})[target] = now + element["elem"]["expires"]
+    return found
 
 
-def _collapsed(ranges: Sequence[str]) -> list[ipaddress.IPv4Network]:
-    """Without overlaps, which the kernel's interval sets refuse."""
-    networks: list[ipaddress.IPv4Network] = []
-    for text in ranges:
-        network = ipaddress.ip_network(text, strict=False)
-        if not isinstance(network, ipaddress.IPv4Network):
-            raise Invalid(f"{text}: only IPv4 ranges can be allowed", field="network.allow")
-        networks.append(network)
-    return list(ipaddress.collapse_addresses(networks))
+def _pin(address: str, target: str, for_s: float) -> str:
+    return f"{address} . {target} timeout {max(1, round(for_s))}s"

@@ -6,9 +6,11 @@ either, and control's database, which is, sends every order again.
 
 from __future__ import annotations
 
+import json
 import os
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,6 +18,7 @@ from skerry.model.fields import Frozen
 from skerry.model.order import Order
 from skerry.model.sandbox import Exit
 from skerry.model.sleep import Asleep, Lease
+from skerry.model.verdict import rules_from_ranges
 
 TOMBSTONES_MAX = 4096
 """Deleted sandboxes remembered, so that an order sent before the deletion and delivered after it is refused."""
@@ -58,8 +61,8 @@ class Journal:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime):
             try:
-                entry = Entry.model_validate_json(path.read_bytes())
-            except (ValidationError, OSError):
+                entry = Entry.model_validate(_upgraded(json.loads(path.read_bytes())))
+            except (ValidationError, ValueError, OSError):
                 path.replace(path.with_suffix(".unreadable"))
                 continue
             self._entries[entry.sandbox_id] = entry
@@ -91,3 +94,13 @@ class Journal:
         for entry in dead[: max(0, len(dead) - TOMBSTONES_MAX)]:
             del self._entries[entry.sandbox_id]
             (self._folder / f"{entry.sandbox_id}.json").unlink(missing_ok=True)
+
+
+def _upgraded(entry: Any) -> Any:
+    """What an agent of Skerry 0.1 wrote, in which private ranges were a list of their own."""
+    try:
+        network = entry["order"]["spec"]["network"]
+        network["rules"] = rules_from_ranges(network.pop("allow"))
+    except (KeyError, TypeError):
+        pass  # as we write it, or nothing that we wrote
+    return entry

@@ -13,7 +13,7 @@ import struct
 
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _NLMSG_ERROR = 2
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 17, 20, 24
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWROUTE = 16, 17, 20, 21, 24
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
@@ -81,6 +81,17 @@ class Netlink:
         local = _attribute(_IFA_LOCAL, address.packed) + _attribute(_IFA_ADDRESS, address.packed)
         broadcast = _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
         self._ask(_RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_REPLACE, head + local + broadcast)
+
+    def delete_address(self, index: int, address: ipaddress.IPv4Interface) -> bool:
+        """False when there was none."""
+        head = struct.pack("=BBBBI", socket.AF_INET, address.network.prefixlen, 0, _RT_SCOPE_UNIVERSE, index)
+        try:
+            self._ask(_RTM_DELADDR, 0, head + _attribute(_IFA_LOCAL, address.packed))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                return False
+            raise
+        return True
 
     def add_default_route(self, index: int, gateway: ipaddress.IPv4Address) -> None:
         scope = (_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST)

@@ -17,10 +17,18 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Plans:
-    def __init__(self, *, config_of: Callable[[str], ImageConfig], shared: list[Path], guests: GuestDoor) -> None:
+    def __init__(
+        self,
+        *,
+        config_of: Callable[[str], ImageConfig],
+        shared: list[Path],
+        guests: GuestDoor,
+        policy_folder: Callable[[str], Path],
+    ) -> None:
         self._config_of = config_of
         self._shared = [path.resolve() for path in shared]
         self._guests = guests
+        self._policy_folder = policy_folder
 
     def settle(self, order: Order) -> Order:
         """The order with each shared folder by its real path, which is looked up once and opened without following
@@ -54,6 +62,7 @@ class Plans:
             env=self._env(order, config),
             workdir=spec.workdir or config.workdir or "/",
             user=spec.user or config.user or "root",
+            guest_policy_folder=self._policy_folder(order.sandbox_id),
             guest_socket_folder=self._guests.folder(order.sandbox_id) if has_door else None,
         )
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
+from skerry.agent.egress.egress import Egress
 from skerry.agent.execs import Execs
 from skerry.agent.identity import GuestIdentity
 from skerry.agent.journal import Entry, Journal, Wanted
@@ -38,6 +39,7 @@ class Sandboxes:
         reports: Reports,
         plans: Plans,
         identity: GuestIdentity,
+        egress: Egress,
         clock: Clock,
         log: Log,
         outputs: OutputLogs,
@@ -49,6 +51,7 @@ class Sandboxes:
         self._reports = reports
         self._plans = plans
         self._identity = identity
+        self._egress = egress
         self._clock = clock
         self._log = log
         self._outputs = outputs
@@ -103,7 +106,8 @@ class Sandboxes:
 
     async def _adopt(self, entry: Entry, order: Order, pid: int) -> None:
         network = order.spec.network
-        slot = await self._slots.ensure(entry.sandbox_id, pid, network=network.enabled, allow=network.allow)
+        slot = await self._slots.ensure(entry.sandbox_id, pid, network=network.enabled)
+        await self._egress.hold(entry.sandbox_id, slot.address, network.policy)
         await self._slots.limit(entry.sandbox_id, order.spec.bandwidth)
         if await self._runtime.adopt(entry.sandbox_id, self.log_of(entry.sandbox_id).write) is None:
             await self._runtime.stop(entry.sandbox_id, 0)
@@ -141,7 +145,8 @@ class Sandboxes:
             network = order.spec.network
             order = self._plans.settle(order)
             if entry.slot is not None:
-                await self._slots.lease(order.sandbox_id, network=network.enabled, allow=network.allow)
+                slot = await self._slots.lease(order.sandbox_id, network=network.enabled)
+                await self._egress.hold(order.sandbox_id, slot.address, network.policy)
                 await self._slots.limit(order.sandbox_id, order.spec.bandwidth)
             entry = self._journal.put(entry.model_copy(update={"generation": order.generation, "order": order}))
         return self._report(entry, Presence.RUNNING if entry.asleep is None else Presence.ASLEEP)
@@ -164,7 +169,7 @@ class Sandboxes:
     async def _start(self, order: Order, entry: Entry) -> None:
         sandbox_id = order.sandbox_id
         network = order.spec.network
-        leasing = asyncio.ensure_future(self._slots.lease(sandbox_id, network=network.enabled, allow=network.allow))
+        leasing = asyncio.ensure_future(self._slots.lease(sandbox_id, network=network.enabled))
         try:
             await self._have_disk(order)
             slot = await leasing
@@ -179,6 +184,8 @@ class Sandboxes:
         if fork:
             await self._identity.renew(self._runtime.disk_path(sandbox_id), order.hostname)
             entry = self._journal.put(entry.model_copy(update={"identity_made": True}))
+        # Before its first process: from its first packet on it is judged.
+        await self._egress.hold(sandbox_id, slot.address, network.policy)
         await self._plans.serve_guest(order, uid=slot.uid_base)
         plan = self._plans.start_plan(order, slot)
         await self._runtime.start(plan, self.log_of(sandbox_id).write)
@@ -239,6 +246,7 @@ class Sandboxes:
         await self._halt(sandbox_id, 0)
         await self._runtime.destroy(sandbox_id)
         await self._plans.forget(sandbox_id)
+        await self._egress.forget(sandbox_id)
         await self._slots.release(sandbox_id)
         await self._outputs.remove(sandbox_id)
         self._journal.put(entry.model_copy(update={"order": None, "slot": None}))  # only the tombstone stays

@@ -44,7 +44,8 @@ class SlotPool:
         self._subnet = ipaddress.IPv4Network(subnet)
         self._ahead = ahead
         self._firewall = firewall
-        self._count_max = min(count_max + ahead, self._subnet.num_addresses // ADDRESSES_PER_SLOT)
+        # The last one's addresses are not given out: the resolver has one of them.
+        self._count_max = min(count_max + ahead, self._subnet.num_addresses // ADDRESSES_PER_SLOT - 1)
         self._used: dict[str, int] = {}
         self._networked: dict[int, bool] = {}  # of the numbers whose namespaces are pinned
         self._ready: deque[int] = deque()
@@ -105,19 +106,19 @@ class SlotPool:
             raise Failed(f"sandbox {sandbox_id} has no network")
         return self._pins(number).network
 
-    async def lease(self, sandbox_id: str, *, network: bool, allow: Sequence[str]) -> Slot:
+    async def lease(self, sandbox_id: str, *, network: bool) -> Slot:
         """The sandbox's slot with its namespaces in place; the same one again for as long as it is not released."""
         number = self._used.get(sandbox_id)
         if number is not None:
             if self._networked.get(number) is not network:
                 await self._make([number], network)
-            return await self._finished(number, network, allow)
+            return self._finished(number, network)
         number = await self._ask() if network else self._take()
         self._used[sandbox_id] = number
         try:
             if not network:
                 await self._make([number], network)
-            return await self._finished(number, network, allow)
+            return self._finished(number, network)
         except BaseException:
             await self.release(sandbox_id)
             raise
@@ -128,11 +129,11 @@ class SlotPool:
         if number is not None and self._networked.get(number):
             await self._bandwidth.set(self._cable(number).link, self._pins(number).network, wanted)
 
-    async def ensure(self, sandbox_id: str, pid: int | None, *, network: bool, allow: Sequence[str]) -> Slot:
+    async def ensure(self, sandbox_id: str, pid: int | None, *, network: bool) -> Slot:
         """After a restart of the agent: pin again what the running process `pid` lives in, or make it anew."""
         number = self._used.get(sandbox_id)
         if pid is None or number is None:
-            return await self.lease(sandbox_id, network=network, allow=allow)
+            return await self.lease(sandbox_id, network=network)
         pins = self._pins(number)
         if not pins.is_home_of(pid):
             raise Failed(f"sandbox {sandbox_id} does not run", because=f"process {pid} is not in slot {number}")
@@ -140,7 +141,7 @@ class SlotPool:
         self._networked[number] = network
         if network:
             await asyncio.to_thread(self._firewall.admit, self._pairs([number]))
-        return await self._finished(number, network, allow)
+        return self._finished(number, network)
 
     async def release(self, sandbox_id: str) -> None:
         """Give the slot back; it is taken down in the background and only then its number is free."""
@@ -148,10 +149,8 @@ class SlotPool:
         if number is not None:
             self._leave(number)
 
-    async def _finished(self, number: int, network: bool, allow: Sequence[str]) -> Slot:
+    def _finished(self, number: int, network: bool) -> Slot:
         cable, pins = self._cable(number), self._pins(number)
-        if network:
-            await asyncio.to_thread(self._firewall.allow, str(cable.guest.ip), allow)
         return Slot(
             number=number,
             uid_base=pins.uid_base,

@@ -165,7 +165,7 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "image digest": body.get("image_digest"),
             "command": " ".join(parts(spec, "command")),
             "address": body.get("address"),
-            "network": "off" if network.get("enabled") is False else ", ".join(parts(network, "allow")) or "on",
+            "network": "off" if network.get("enabled") is False else _reach(network),
             "bandwidth": _bandwidth(part(spec, "bandwidth")),
             "cpu": spec.get("cpu"),
             "memory": human_size(spec.get("memory")),
@@ -227,6 +227,13 @@ def _wakefulness(activity: Any) -> dict[str, Any]:
 def _bandwidth(given: dict[str, Any]) -> str | None:
     rates = {way: given.get(way) for way in ("up", "down")}
     return ", ".join(f"{rate / 1e6:g} Mbit/s {way}" for way, rate in rates.items() if rate) or None
+
+
+def _reach(network: dict[str, Any]) -> str:
+    rules = len(parts(network, "rules"))
+    if network.get("default") == "deny":
+        return f"nothing but what {rules} rules allow (skerry policy show)" if rules else "nothing outside"
+    return f"on, with {rules} rules (skerry policy show)" if rules else "on"
 
 
 def _after(given: Any) -> str | None:

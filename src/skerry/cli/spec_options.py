@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from skerry.cli.options import DURATION, env_pairs, label_pairs
+from skerry.client.calls import policy as policy_calls
 from skerry.client.calls.sandboxes import mount_from_text
 from skerry.errors import Invalid
 
@@ -20,7 +21,16 @@ FLAGS = {
 }
 """Option -> field."""
 
+WHAT = "DOMAIN|CIDR|@PRESET"
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+_POLICY_OPTIONS = (
+    click.option("--egress", type=click.Choice(["allow", "deny"]), help="What becomes of all that no rule names."),
+    click.option("--allow", multiple=True, metavar=WHAT, help="What it may reach; presets: @dev. Repeat."),
+    click.option("--deny", multiple=True, metavar=WHAT, help="What it may not reach. Repeat."),
+    click.option("--observe", is_flag=True, help="Keep a log of the names it asks for: `skerry policy log`."),
+)
 
 _OPTIONS = (
     click.option("--name", metavar="NAME", help="Name of the sandbox [we choose one]."),
@@ -35,7 +45,6 @@ _OPTIONS = (
         "--mount", "--volume", "-v", "mount", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Folder of the host."
     ),
     click.option("--network/--no-network", "network", default=None, help="Internet access [on]."),
-    click.option("--allow", multiple=True, metavar="CIDR", help="Private range it may reach besides the internet."),
     click.option("--bandwidth-up", metavar="RATE", help="What it may send, such as 10Mbit [unlimited]."),
     click.option("--bandwidth-down", metavar="RATE", help="What it may receive, such as 50Mbit [unlimited]."),
     click.option("--user", "-u", metavar="USER[:GROUP]", help="User it runs as [the image's, else root]."),
@@ -53,10 +62,16 @@ _OPTIONS = (
 )
 
 
+def policy_options(function: F) -> F:
+    for option in reversed(_POLICY_OPTIONS):
+        function = option(function)
+    return function
+
+
 def spec_options(function: F) -> F:
     for option in reversed(_OPTIONS):
         function = option(function)
-    return function
+    return policy_options(function)
 
 
 def spec_from(image: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +88,7 @@ def spec_from(image: str, options: dict[str, Any]) -> dict[str, Any]:
         "env": env_pairs(options.pop("env"), options.pop("env_file")),
         "labels": label_pairs(options.pop("label")),
         "mounts": [_mount(text) for text in options.pop("mount")],
-        "network": _network(options.pop("network"), options.pop("allow")),
+        "network": _network(options.pop("network"), options),
         "bandwidth": bandwidth(options),
         "checkpoints": _policy(options),
     }
@@ -88,9 +103,14 @@ def _mount(text: str) -> dict[str, Any]:
     return mount | {"source": os.path.abspath(os.path.expanduser(mount["source"]))}
 
 
-def _network(enabled: bool | None, allow: tuple[str, ...]) -> dict[str, Any]:
-    network: dict[str, Any] = {} if enabled is None else {"enabled": enabled}
-    return network | ({"allow": list(allow)} if allow else {})
+def _network(enabled: bool | None, options: dict[str, Any]) -> dict[str, Any]:
+    given = {
+        "enabled": enabled,
+        "default": options.pop("egress"),
+        "rules": policy_calls.rules(options.pop("allow"), options.pop("deny")) or None,
+        "observe": options.pop("observe") or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def bandwidth(options: dict[str, Any]) -> dict[str, Any]:

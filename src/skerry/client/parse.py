@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skerry.model.key import Key, NewKey
     from skerry.model.node import Node
     from skerry.model.operation import Operation
+    from skerry.model.policy import NameAsked, PolicyTest
     from skerry.model.sandbox import Sandbox
     from skerry.model.sleep import Activity, Lease
     from skerry.model.stats import Stats
@@ -111,6 +112,18 @@ def lease(body: Any) -> Lease:
     from skerry.model.sleep import Lease
 
     return _read(Lease, body)
+
+
+def policy_test(body: Any) -> PolicyTest:
+    from skerry.model.policy import PolicyTest
+
+    return _read(PolicyTest, body)
+
+
+def name_asked(body: Any) -> NameAsked:
+    from skerry.model.policy import NameAsked
+
+    return _read(NameAsked, body)
 
 
 def operation(body: Any) -> Operation:

@@ -23,6 +23,7 @@ from skerry.client.calls.sandboxes import SpecOptions
 from skerry.client.commands_async import AsyncCommands
 from skerry.client.files_async import AsyncCheckpointFiles, AsyncFiles
 from skerry.client.flows import TIMEOUT_S
+from skerry.client.policy_async import AsyncSandboxPolicy
 from skerry.client.sandbox import checkpoint_ref
 from skerry.errors import NotFound
 
@@ -45,6 +46,7 @@ class AsyncSandbox:
         self.id = record.id
         self.commands = AsyncCommands(client.transport, record.id)
         self.files = AsyncFiles(client.transport, calls.path(record.id))
+        self.policy = AsyncSandboxPolicy(client.transport, record.id)
         self._record = record
         self._owns_client = owns_client
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from skerry.model.fields import Command, Env, Frozen, GuestPath, Labels, Name, Size, User, parse_rate
 from skerry.model.moves import Moves
+from skerry.model.policy import Policy
 from skerry.model.sleep import Asleep, SleepAfter
 
 MIB = 1024**2
@@ -81,17 +81,14 @@ class Mount(Frozen):
     readonly: bool = False
 
 
-def _network(cidr: str) -> str:
-    try:
-        return str(ipaddress.ip_network(cidr, strict=False))
-    except ValueError:
-        raise ValueError("expected an address or range such as 10.1.2.0/24") from None
+class Network(Policy):
+    """Whether there is any, and how far it reaches: the fields of a policy stand beside `enabled`."""
 
-
-class Network(Frozen):
     enabled: bool = True
-    allow: Annotated[list[Annotated[str, AfterValidator(_network)]], Field(max_length=64)] = []
-    """Private IPv4 ranges the sandbox may reach besides the public internet; none by default."""
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(default=self.default, rules=self.rules, observe=self.observe)
 
 
 Rate = Annotated[Annotated[int, Field(ge=64_000, le=1_000_000_000_000)] | None, BeforeValidator(parse_rate)]
@@ -233,9 +230,11 @@ class SandboxUpdate(Frozen):
     idle_cpu: Annotated[float, Field(gt=0, le=256)] | None = None
     bandwidth: Bandwidth | None = None
     """Takes the place of both directions."""
+    policy: Policy | None = None
+    """Takes the place of the whole egress policy in `network`."""
 
 
-LIVE = frozenset({"idle", "cold_after", "idle_cpu", "bandwidth"})
+LIVE = frozenset({"idle", "cold_after", "idle_cpu", "bandwidth", "policy"})
 """Fields of the update that the machine of a running sandbox must be told of."""
 
 

@@ -59,6 +59,8 @@ class StartPlan:
     user: str
     guest_socket_folder: Path | None = None
     """Host folder bound to /.skerry/run in the guest; holds api.sock."""
+    guest_policy_folder: Path | None = None
+    """Host folder bound read-only to /.skerry/policy in the guest; holds network.json, replaced whenever it changes."""
 
 
 @dataclass(frozen=True)

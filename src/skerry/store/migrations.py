@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skerry.errors import Failed
+from skerry.model.verdict import rules_from_ranges
 from skerry.store.database import Database
 from skerry.store.tables import metadata, schema_version
 
@@ -22,7 +24,34 @@ async def _applied(connection: AsyncConnection) -> None:
     await connection.execute(text("CREATE INDEX sandboxes_unapplied ON sandboxes (sequence) WHERE NOT applied"))
 
 
-STEPS: tuple[Step, ...] = (_applied,)
+async def _ranges_as_rules(connection: AsyncConnection) -> None:
+    """`network.allow`, private ranges, has become rules among others."""
+    for table in ("sandboxes", "checkpoints"):
+        after = 0
+        while True:
+            # The text is searched first: most records name no range, and need not be read as JSON.
+            rows = await connection.execute(
+                text(
+                    f"SELECT sequence, body FROM {table} WHERE sequence > :after AND body LIKE '%\"allow\"%'"
+                    " ORDER BY sequence LIMIT 500"
+                ),
+                {"after": after},
+            )
+            found = rows.all()
+            if not found:
+                break
+            for after, body in found:
+                record = json.loads(body)
+                network = record["spec"]["network"]
+                if "allow" in network:
+                    network["rules"] = rules_from_ranges(network.pop("allow"))
+                    await connection.execute(
+                        text(f"UPDATE {table} SET body = :body WHERE sequence = :sequence"),
+                        {"body": json.dumps(record), "sequence": after},
+                    )
+
+
+STEPS: tuple[Step, ...] = (_applied, _ranges_as_rules)
 """Append-only: the N-th entry leads from version N to N+1. A step writes its own SQL and never uses `metadata`, which
 is always the newest; change `tables.py` and add the step together. A model that allows less than before needs a step
 too: records are validated when they are read."""

@@ -118,8 +118,9 @@ def get(ref: str) -> Call[Sandbox]:
     return Call("GET", path(ref), parse.sandbox)
 
 
-def update(ref: str, change: Mapping[str, Any]) -> Call[Sandbox]:
-    return Call("PATCH", path(ref), parse.sandbox, body=dict(change))
+def update(ref: str, change: Mapping[str, Any], wait_s: float = 0) -> Call[Sandbox]:
+    query = {"wait_s": wait_s} if wait_s else {}
+    return Call("PATCH", path(ref), parse.sandbox, query=query, body=dict(change), reply_s=waiting(wait_s))
 
 
 def start(ref: str, wait_s: float = 0) -> Call[Sandbox]:

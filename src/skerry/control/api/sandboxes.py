@@ -63,7 +63,7 @@ class SandboxRoutes:
         )
         router.add_api_route("", self.list, methods=["GET"], response_model=ListOf[Sandbox])
         router.add_api_route(one_of, self.get, methods=["GET"], response_model=Sandbox)
-        router.add_api_route(one_of, self.update, methods=["PATCH"], response_model=Sandbox)
+        router.add_api_route(one_of, self.update, methods=["PATCH"], responses=done)
         router.add_api_route(one_of, self.delete, methods=["DELETE"], responses=done)
         router.add_api_route(one_of + "/start", self.start, methods=["POST"], responses=done)
         router.add_api_route(one_of + "/stop", self.stop, methods=["POST"], responses=done)
@@ -117,9 +117,15 @@ class SandboxRoutes:
         async with self._store.read() as tx:
             return one(await tx.sandboxes.find(ref, PROJECT))
 
-    async def update(self, ref: str, wanted: SandboxUpdate) -> Response:
+    async def update(self, ref: str, wanted: SandboxUpdate, wait_s: WaitS = 0.0) -> Response:
+        """With `wait_s`, answered once its machine goes by it: 200, or 202 if that takes longer."""
         async with self._store.write() as tx:
-            return one(await sandboxes.update(tx, await tx.sandboxes.find(ref, PROJECT), wanted))
+            changed = await sandboxes.update(tx, await tx.sandboxes.find(ref, PROJECT), wanted)
+        if wait_s and not changed.applied:
+            changed = await self._waiter.until(
+                [changed.id], lambda: self._read(changed), lambda found: found.applied, wait_s
+            )
+        return one(changed, DONE if changed.applied or not wait_s else GOING_ON)
 
     async def delete(self, ref: str, force: bool = False, wait_s: WaitS = 0.0) -> Response:
         async with self._store.write() as tx:
@@ -176,16 +182,18 @@ class SandboxRoutes:
         return one(found, CREATED if _is_made(found) else GOING_ON)
 
     async def _settled(self, sandbox: Sandbox, wait_s: float, done: int) -> Response:
-        async def read() -> Sandbox:
-            async with self._store.read() as tx:
-                found = await tx.sandboxes.get(sandbox.id)
-            if found is None:
-                raise NotFound(f"sandbox {sandbox.name} was deleted")
-            return found
-
         if wait_s and sandbox.state not in AT_REST:
-            sandbox = await self._waiter.until([sandbox.id], read, lambda found: found.state in AT_REST, wait_s)
+            sandbox = await self._waiter.until(
+                [sandbox.id], lambda: self._read(sandbox), lambda found: found.state in AT_REST, wait_s
+            )
         return one(sandbox, done if sandbox.state in AT_REST else GOING_ON)
+
+    async def _read(self, sandbox: Sandbox) -> Sandbox:
+        async with self._store.read() as tx:
+            found = await tx.sandboxes.get(sandbox.id)
+        if found is None:
+            raise NotFound(f"sandbox {sandbox.name} was deleted")
+        return found
 
 
 def _all_at_rest(found: list[Sandbox]) -> bool:

@@ -36,7 +36,15 @@ async def fork(tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandbo
                 project=tx.project,
                 name=name,
                 state=S.PENDING,
-                spec=checkpoint.spec.model_copy(update={"name": name, "labels": labels, "protected": False}),
+                spec=checkpoint.spec.model_copy(
+                    update={
+                        "name": name,
+                        "labels": labels,
+                        "protected": False,
+                        # As it is now: a fork of an old disk must not bring back what has been forbidden since.
+                        "network": parent.spec.network,
+                    }
+                ),
                 generation=1,
                 image_digest=checkpoint.image_digest,
                 parent=parent.id,

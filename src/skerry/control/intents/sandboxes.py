@@ -14,6 +14,7 @@ from skerry.model.fields import format_size
 from skerry.model.identity import make_id
 from skerry.model.image import Image, ImageState
 from skerry.model.operation import Operation
+from skerry.model.policy import Policy
 from skerry.model.sandbox import AT_REST, LIVE, MOVES, S, Sandbox, SandboxSpec, SandboxUpdate
 from skerry.scheduler.place import largest
 from skerry.store.transaction import Transaction
@@ -170,13 +171,18 @@ async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate) -> Sa
     if sandbox.state is S.DELETING:
         raise Conflict(f"sandbox {sandbox.name} is being deleted")
     given = wanted.model_dump(exclude_none=True)
+    policy = given.pop("policy", None)
+    told = [*given, *([_told(wanted.policy)] if wanted.policy is not None else [])]
 
-    live = not LIVE.isdisjoint(given)
+    live = policy is not None or not LIVE.isdisjoint(given)
     if live and sandbox.state not in AT_REST:
         raise _wrong_state(sandbox, "change", "at rest (running, asleep, stopped or failed)")
 
     def apply(fresh: Sandbox) -> dict[str, Any]:
-        changes: dict[str, Any] = {"spec": SandboxSpec.model_validate({**fresh.spec.model_dump(), **given})}
+        spec = {**fresh.spec.model_dump(), **given}
+        if policy is not None:
+            spec["network"] = {"enabled": fresh.spec.network.enabled, **policy}
+        changes: dict[str, Any] = {"spec": SandboxSpec.model_validate(spec)}
         if "name" in given:
             changes["name"] = given["name"]
         if live:  # a change of intent: the machine is told by `apply`, or by the next start
@@ -189,8 +195,13 @@ async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate) -> Sa
     written = await tx.sandboxes.change(sandbox, apply)
     if written is None:
         raise Conflict(f"sandbox {sandbox.name} has just changed; look, then try again")
-    await tx.events.add([("sandbox", written.id, written.name, "updated", ", ".join(given))])
+    await tx.events.add([("sandbox", written.id, written.name, "updated", ", ".join(told))])
     return written
+
+
+def _told(policy: Policy) -> str:
+    """For its history: who looks for the moment when something was cut finds it there."""
+    return f"policy: default {policy.default.value}, {len(policy.rules)} rules"
 
 
 async def _move(

@@ -12,6 +12,7 @@ from skerry.control.api.answers import Items
 from skerry.model.checkpoint import Diff
 from skerry.model.exec import ExecResult, ExecSession, ExecSpec, KillRequest, WindowSize
 from skerry.model.file import FileInfo, FileList, MkdirRequest, RenameRequest
+from skerry.model.policy import Policy, PolicyTest
 from skerry.model.sleep import Activity, Lease, LeaseRequest
 from skerry.model.stats import Stats
 
@@ -74,6 +75,8 @@ PASSED: tuple[Passed, ...] = (
     Passed("GET", SANDBOX + "/activity", "Why one is awake or asleep", Needs.MACHINE, None, Activity),
     Passed("POST", SANDBOX + "/leases", "Keep one awake for a while", Needs.RUNNING, LeaseRequest, Lease),
     Passed("DELETE", SANDBOX + "/leases/{lease}", "End a lease", Needs.MACHINE, None, Lease),
+    Passed("GET", SANDBOX + "/policy/log", "Names it asked for", Needs.MACHINE, None, Raw.LINES, ("follow", "tail")),
+    Passed("POST", SANDBOX + "/policy/test", "Try a policy on its log", Needs.MACHINE, Policy, PolicyTest),
     Passed("GET", CHECKPOINT + "/diff", "Paths changed since a checkpoint", Needs.MACHINE, None, Diff, ("to",)),
     Passed("GET", KEPT, "Read a file of a checkpoint", Needs.MACHINE, None, Raw.BYTES, ("path",)),
     Passed("GET", KEPT + "/list", "List a folder of a checkpoint", Needs.MACHINE, None, FileList, ("path", "depth")),

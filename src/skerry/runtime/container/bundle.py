@@ -13,7 +13,7 @@ from pathlib import Path
 from skerry.errors import Invalid, Unsupported
 from skerry.model.sandbox import Mount
 from skerry.runtime.container.guest_tree import GuestTree
-from skerry.runtime.container.oci import GUEST_FOLDER, GUEST_SOCKETS, Bind, Json
+from skerry.runtime.container.oci import GUEST_FOLDER, GUEST_POLICY, GUEST_SOCKETS, Bind, Json
 from skerry.runtime.container.syscalls import RESOLVE_NO_SYMLINKS, idmapped_clone, openat2, umount
 from skerry.runtime.contract import StartPlan
 
@@ -107,6 +107,8 @@ class Bundle:
         binds = [Bind(guest_folder, GUEST_FOLDER, readonly=True)]
         if plan.guest_socket_folder is not None:
             binds.append(Bind(plan.guest_socket_folder, GUEST_SOCKETS, readonly=False))
+        if plan.guest_policy_folder is not None:
+            binds.append(Bind(plan.guest_policy_folder, GUEST_POLICY, readonly=True))
         for name, text in _etc(plan).items():
             target = f"/etc/{name}"
             if tree.takes_file(target):

@@ -84,10 +84,11 @@ class Launcher:
         """The same as crun compiled it for the first sandbox we started: it need not do so again."""
 
     def open(self) -> None:
-        """A copy of init of our own, beside an empty folder for the guest's socket: what guests see at /.skerry."""
+        """A copy of init of our own, beside empty folders for each guest's own: what guests see at /.skerry."""
         self._crun.open(self._layout.programs)
         folder = self._layout.guest_folder
-        (folder / "run").mkdir(parents=True, exist_ok=True, mode=0o755)
+        for own in ("run", "policy"):
+            (folder / own).mkdir(parents=True, exist_ok=True, mode=0o755)
         if not self._init_binary.exists():
             raise Failed("catatonit is needed as the sandboxes' init: run `apt-get install catatonit`")
         fresh = folder / f"init.{secrets.token_hex(4)}"

@@ -47,6 +47,7 @@ PATH_DEFAULT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GUEST_FOLDER = "/.skerry"
 GUEST_INIT = f"{GUEST_FOLDER}/init"
 GUEST_SOCKETS = f"{GUEST_FOLDER}/run"
+GUEST_POLICY = f"{GUEST_FOLDER}/policy"
 
 DEVICES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))
 """null zero full random urandom tty ptmx."""
