@@ -135,6 +135,7 @@ def tell_story(client: Client, steps: Steps) -> None:
         wreck_and_restore(box, steps)
         fork(client, box, steps)
         sleep_and_wake(client, steps)
+        close_off(box, steps)
         stop_and_start(box, steps)
     finally:
         steps.title("Clean up")
@@ -189,6 +190,21 @@ def until_asleep(box: Sandbox) -> None:
         if time.monotonic() > deadline:
             raise SystemExit(f"\nit should be asleep by now: {box.activity()}")
         time.sleep(0.05)
+
+
+def close_off(box: Sandbox, steps: Steps) -> None:
+    """Works without an internet, too: a denied name is refused here and goes nowhere."""
+    steps.title("Let it reach only what you name")
+    policy = "Deny all but package mirrors, while it runs"
+    steps.run("policy", policy, lambda: box.policy.set(default="deny", allow=["@packages"]))
+    look = "import socket; socket.gethostbyname('tracker.example')"
+    asked = steps.run("denied", "Look up another name in it", lambda: box.commands.run(["python3", "-c", look]))
+    if asked.ok:
+        raise SystemExit("the name should be denied, and is not")
+    steps.show(asked.stderr.strip().splitlines()[-1])
+    for line in box.policy.log(tail=1):
+        steps.show(f"its log: {line.action.value} {line.name} {line.type}")
+    box.policy.set(default="allow")
 
 
 def stop_and_start(box: Sandbox, steps: Steps) -> None:
