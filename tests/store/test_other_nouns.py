@@ -243,6 +243,8 @@ async def test_a_database_of_the_first_version_is_brought_to_this_one(database_u
         async with database.writing() as connection:
             await connection.execute(text("DROP INDEX sandboxes_unapplied"))
             await connection.execute(text("ALTER TABLE sandboxes DROP COLUMN applied"))
+            await connection.execute(text("DROP INDEX sandboxes_publishing"))
+            await connection.execute(text("ALTER TABLE sandboxes DROP COLUMN ports"))
             await connection.execute(schema_version.delete())
             await connection.execute(schema_version.insert().values(version=1))
         assert await migrate(database) == newest_version()
@@ -255,6 +257,7 @@ async def test_a_database_of_the_first_version_is_brought_to_this_one(database_u
         async with store.read() as tx:
             assert [box.id for box in await tx.sandboxes.unapplied(10, [])] == [made.id]
             assert await tx.sandboxes.unapplied(10, [made.id]) == []
+            assert await tx.sandboxes.held_ports() == []
     finally:
         await store.close()
 

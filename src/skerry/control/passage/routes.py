@@ -12,6 +12,7 @@ from skerry.control.api.answers import Items
 from skerry.model.checkpoint import Diff
 from skerry.model.exec import ExecResult, ExecSession, ExecSpec, KillRequest, WindowSize
 from skerry.model.file import FileInfo, FileList, MkdirRequest, RenameRequest
+from skerry.model.port import ListeningPort, PortState
 from skerry.model.sleep import Activity, Lease, LeaseRequest
 from skerry.model.stats import Stats
 
@@ -74,6 +75,8 @@ PASSED: tuple[Passed, ...] = (
     Passed("GET", SANDBOX + "/activity", "Why one is awake or asleep", Needs.MACHINE, None, Activity),
     Passed("POST", SANDBOX + "/leases", "Keep one awake for a while", Needs.RUNNING, LeaseRequest, Lease),
     Passed("DELETE", SANDBOX + "/leases/{lease}", "End a lease", Needs.MACHINE, None, Lease),
+    Passed("GET", SANDBOX + "/ports", "Published ports, as they are now", Needs.MACHINE, None, Items[PortState]),
+    Passed("GET", SANDBOX + "/ports/listening", "Where its programs listen", Needs.MACHINE, None, Items[ListeningPort]),
     Passed("GET", CHECKPOINT + "/diff", "Paths changed since a checkpoint", Needs.MACHINE, None, Diff, ("to",)),
     Passed("GET", KEPT, "Read a file of a checkpoint", Needs.MACHINE, None, Raw.BYTES, ("path",)),
     Passed("GET", KEPT + "/list", "List a folder of a checkpoint", Needs.MACHINE, None, FileList, ("path", "depth")),
@@ -86,6 +89,7 @@ PASSED: tuple[Passed, ...] = (
 SOCKETS: tuple[Passed, ...] = (
     Passed("WS", EXEC, "Run a command interactively", Needs.RUNNING),
     Passed("WS", SESSION + "/attach", "Attach to a command again", Needs.MACHINE),
+    Passed("WS", SANDBOX + "/ports/{port}/connect", "Connect to a port in it", Needs.RUNNING),
 )
 
 
