@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skerry.model.key import Key, NewKey
     from skerry.model.node import Node
     from skerry.model.operation import Operation
+    from skerry.model.port import ListeningPort, PortState, PublishedPort
     from skerry.model.sandbox import Sandbox
     from skerry.model.sleep import Activity, Lease
     from skerry.model.stats import Stats
@@ -111,6 +112,28 @@ def lease(body: Any) -> Lease:
     from skerry.model.sleep import Lease
 
     return _read(Lease, body)
+
+
+def port(body: Any) -> PublishedPort:
+    from skerry.model.port import PublishedPort
+
+    return _read(PublishedPort, body)
+
+
+def ports(body: Any) -> list[PublishedPort]:
+    return [port(item) for item in body["items"]]
+
+
+def port_states(body: Any) -> list[PortState]:
+    from skerry.model.port import PortState
+
+    return [_read(PortState, item) for item in body["items"]]
+
+
+def listening_ports(body: Any) -> list[ListeningPort]:
+    from skerry.model.port import ListeningPort
+
+    return [_read(ListeningPort, item) for item in body["items"]]
 
 
 def operation(body: Any) -> Operation:
