@@ -27,6 +27,7 @@ def archive() -> Path:
     """The same tree as an OCI archive, for `skerry image load`."""
     path = FOLDER / "debian-12.oci.tar"
     if not path.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
             layout = f"{folder}/layout"
             for command in (

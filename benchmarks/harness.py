@@ -236,6 +236,10 @@ class Figure(NamedTuple):
         return self.ours / self.peer if self.peer else None
 
 
+def _told(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.3f}"
+
+
 class Table:
     """Rows as they are measured; at the end the figures, one JSON line each, for whoever reads by machine."""
 
@@ -256,9 +260,9 @@ class Table:
     ) -> None:
         figure = Figure(name, round(ours, 3), None if peer is None else round(peer, 3), peer_name, unit)
         self._figures.append(figure)
-        told_p95 = "" if p95 is None else f"{p95:.1f}"
-        told_peer = f"{peer:>10.1f}  {figure.ratio:>6.2f}  {peer_name}" if peer and figure.ratio is not None else ""
-        print(f"{name:<38}{ours:>10.1f}{told_p95:>10}  {told_peer}".rstrip() + f"  [{unit}]", flush=True)
+        told_p95 = "" if p95 is None else _told(p95)
+        told_peer = f"{_told(peer):>10}  {figure.ratio:>6.2f}  {peer_name}" if peer and figure.ratio is not None else ""
+        print(f"{name:<38}{_told(ours):>10}{told_p95:>10}  {told_peer}".rstrip() + f"  [{unit}]", flush=True)
 
     def print_figures(self) -> None:
         print()

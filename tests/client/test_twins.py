@@ -7,7 +7,19 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("client", "sandbox", "commands", "files", "cloud", "feed", "policy", "exec_socket", "transport")
+MODULES = (
+    "client",
+    "sandbox",
+    "commands",
+    "files",
+    "cloud",
+    "feed",
+    "policy",
+    "exec_socket",
+    "port_socket",
+    "forward",
+    "transport",
+)
 OWN = {"give_back", "connect_to", "leave"}
 """What one side has for itself: our pool of connections, aiohttp's session, a way to end a loop from another thread."""
 

@@ -112,6 +112,8 @@ def whole(client: Client, box: Sandbox) -> None:
     if state in (S.STOPPED, S.FAILED):
         box.start()
     assert box.commands.run("cat /root/data").stdout == "precious", client.sandboxes.get(box.id)
+    [published] = box.ports()
+    assert published.listening, published
 
 
 def clean_up(client: Client, server: Server) -> None:
@@ -136,7 +138,7 @@ def clean_up(client: Client, server: Server) -> None:
 
 
 def standing_box(client: Client, move: Callable[[Client, Sandbox], None]) -> Sandbox:
-    box = client.sandboxes.create(IMAGE, name="box")
+    box = client.sandboxes.create(IMAGE, name="box", ports=["80"])
     box.files.write("/root/data", b"precious")
     box.checkpoint("first")
     if move is start:

@@ -18,6 +18,8 @@ FIGURES = (
     "density/memory_mib_per_sandbox",
     "density/create_per_s",
     "api_load/failures",
+    "proxy/throughput",
+    "proxy/latency_ms_p50",
 )
 
 

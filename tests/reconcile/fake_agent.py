@@ -66,6 +66,8 @@ class FakeAgent:
         """verb, or sandbox id, or image source -> how long its calls take."""
         self.uploads: list[bytes] = []
         self.guest_answers: list[tuple[str, str]] = []
+        self.held_ports: list[dict[str, Any]] = []
+        """What other programs of the machine listen on."""
         self.closed_streams = 0
         self.capacity = {"cpu": 4.0, "memory_bytes": 8 * 1024**3, "disk_bytes": 10**11, "disk_free_bytes": 10**11}
         self.between: Callable[[web.Request, Handler], Awaitable[Any]] | None = None
@@ -83,6 +85,7 @@ class FakeAgent:
         add("GET", "/health", self._health)
         add("GET", "/capacity", self._verb("capacity", self._capacity))
         add("GET", "/reports", self._reports)
+        add("GET", "/ports/held", self._verb("held", self._held))
         add("PUT", one, self._verb("start", self._start))
         add("DELETE", one, self._verb("delete", self._delete))
         add("POST", one + "/stop", self._verb("stop", self._stop))
@@ -183,6 +186,9 @@ class FakeAgent:
 
     async def _capacity(self, _: web.Request) -> web.Response:
         return web.json_response({**self.capacity, "kernel": "6.1", "runtime": "container"})
+
+    async def _held(self, _: web.Request) -> web.Response:
+        return web.json_response({"items": self.held_ports})
 
     async def _start(self, request: web.Request) -> web.Response:
         order = Order.model_validate_json(await request.read())

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skerry.errors import AlreadyExists, Failed, NotFound
 from skerry.model.checkpoint import CheckpointState, Origin
@@ -237,16 +238,21 @@ async def test_migration_is_repeatable_and_refuses_a_newer_database(database_url
         await database.close()
 
 
+async def make_first_version(connection: AsyncConnection) -> None:
+    """Take away from the newest tables what the first version's lacked."""
+    for index, column in (("sandboxes_unapplied", "applied"), ("sandboxes_publishing", "ports")):
+        await connection.execute(text(f"DROP INDEX {index}"))
+        await connection.execute(text(f"ALTER TABLE sandboxes DROP COLUMN {column}"))
+    await connection.execute(schema_version.delete())
+    await connection.execute(schema_version.insert().values(version=1))
+
+
 async def test_a_database_of_the_first_version_is_brought_to_this_one(database_url: str) -> None:
-    """What the first version's tables lacked is taken away from a new one, and put back by the steps."""
     database = Database(database_url)
     try:
         await migrate(database)
         async with database.writing() as connection:
-            await connection.execute(text("DROP INDEX sandboxes_unapplied"))
-            await connection.execute(text("ALTER TABLE sandboxes DROP COLUMN applied"))
-            await connection.execute(schema_version.delete())
-            await connection.execute(schema_version.insert().values(version=1))
+            await make_first_version(connection)
         assert await migrate(database) == newest_version()
     finally:
         await database.close()
@@ -257,6 +263,7 @@ async def test_a_database_of_the_first_version_is_brought_to_this_one(database_u
         async with store.read() as tx:
             assert [box.id for box in await tx.sandboxes.unapplied(10, [])] == [made.id]
             assert await tx.sandboxes.unapplied(10, [made.id]) == []
+            assert await tx.sandboxes.held_ports() == []
     finally:
         await store.close()
 
@@ -276,8 +283,7 @@ async def test_ranges_of_an_older_database_become_rules(database_url: str) -> No
                 body["spec"]["network"] = {"enabled": True, "allow": ["10.1.0.0/16", "fd00::/8"]}
                 where = {"body": json.dumps(body), "id": record.id}
                 await connection.execute(text(f"UPDATE {table} SET body = :body WHERE id = :id"), where)
-            await connection.execute(schema_version.delete())
-            await connection.execute(schema_version.insert().values(version=newest_version() - 1))
+            await make_first_version(connection)
     finally:
         await database.close()
     store = Store(database_url, StillClock())

@@ -28,6 +28,22 @@ async def test_record_comes_back_as_it_was_put(store: Store) -> None:
     assert await get(store, put) == put
 
 
+async def test_ports_are_held_by_those_that_run_or_will(store: Store) -> None:
+    def ports(number: int) -> dict[str, object]:
+        return {"ports": [{"host": number, "guest": 80}, {"host": number, "guest": 53, "protocol": "udp"}]}
+
+    for number, state in enumerate(S, 8000):
+        await add_sandbox(store, f"box-{state.value}", state, spec=ports(number))
+    await add_sandbox(store, "none", S.RUNNING)
+    async with store.write() as tx:
+        held = await tx.sandboxes.held_ports()
+    free = {"stopped", "failed", "deleting", "deleted"}
+    wanted = {f"box-{state.value}": number for number, state in enumerate(S, 8000) if state.value not in free}
+    assert sorted((name, str(port)) for _, name, port in held) == sorted(
+        (name, f"127.0.0.1:{number}{protocol}") for name, number in wanted.items() for protocol in ("", "/udp")
+    )
+
+
 async def test_move_writes_state_operation_and_event_together(store: Store) -> None:
     box = await add_sandbox(store, "one")
     async with store.write() as tx:

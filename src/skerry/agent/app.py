@@ -27,6 +27,9 @@ from skerry.agent.logs import OutputLogs
 from skerry.agent.nameservers import usable_nameserver
 from skerry.agent.plans import Plans
 from skerry.agent.ports.dial import Dialer
+from skerry.agent.ports.publish import Publisher
+from skerry.agent.ports.relay import Relay
+from skerry.agent.ports.routes import PortRoutes
 from skerry.agent.ports.streams import Streams
 from skerry.agent.reports import Reports
 from skerry.agent.roots import SandboxRoots
@@ -100,7 +103,10 @@ class AgentApp:
         )
         self.sandboxes.execs = self.execs
         self.dialer = Dialer(sandboxes=self.sandboxes, sleeper=self.sleeper, slots=self.slots)
-        self.streams = Streams(self.dialer, self.sleeper)
+        relay = Relay()
+        self.streams = Streams(self.dialer, relay)
+        self.publisher = Publisher(dialer=self.dialer, relay=relay, log=log)
+        self.sandboxes.ports = self.publisher
         self.web = self._web(reports, clock, settings.upload_bytes_max)
 
     def _image_store(self, settings: Settings, clock: Clock) -> ImageStore:
@@ -125,6 +131,9 @@ class AgentApp:
                 *ExecRoutes(self.sandboxes, self.execs, self.sleeper).routes(),
                 *EgressRoutes(self.sandboxes, self.egress).routes(),
                 *SleepRoutes(self.sandboxes, self.sleeper).routes(),
+                *PortRoutes(
+                    sandboxes=self.sandboxes, slots=self.slots, dialer=self.dialer, publisher=self.publisher
+                ).routes(),
                 *api.routes(),
                 *file_routes(roots, upload_bytes_max=upload_bytes_max),
                 *image_routes(self.images),
@@ -140,10 +149,12 @@ class AgentApp:
         await self.sandboxes.recover()
         await self.resolver.open()
         self.sleeper.open()
+        self.publisher.open()
 
     async def close(self) -> None:
         """Let go; sandboxes run on."""
         await self.streams.close()
+        await self.publisher.close()
         await self.sleeper.close()
         await self.resolver.close()
         await self.execs.close()

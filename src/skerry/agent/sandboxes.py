@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from skerry.agent.egress.egress import Egress
@@ -20,10 +21,28 @@ from skerry.clock import Clock
 from skerry.errors import Conflict, LimitReached, NotFound, SkerryError
 from skerry.model.exec import ExecSpec
 from skerry.model.order import Order, Presence, Report
+from skerry.model.port import PublishedPort
 from skerry.model.sandbox import Exit, ExitReason
 from skerry.model.sleep import Asleep, Lease, Tier
 from skerry.runtime.contract import Ended, ExecPlan, Found, Runtime
 from skerry.telemetry import Log
+
+
+class Publishing(Protocol):
+    """What makes published ports so."""
+
+    def claim(self, sandbox_id: str, ports: Sequence[PublishedPort]) -> None:
+        """Have these; what comes is held until they are served. Raises InUse, and then it has none."""
+        ...
+
+    def serve(self, sandbox_id: str, ports: Sequence[PublishedPort]) -> None:
+        """Exactly these, from now on; what cannot be had is tried again and again."""
+        ...
+
+    def withdraw(self, sandbox_id: str) -> None:
+        """None any more; connections through them end."""
+        ...
+
 
 COLD_GRACE_S = 10.0
 """For the main process of one that goes from warm to cold, as for one that is stopped."""
@@ -59,8 +78,11 @@ class Sandboxes:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._stopping: set[str] = set()
+        self._begun_s: dict[str, float] = {}
         self.execs: Execs | None = None
         """Set by `app`: sessions need sandboxes, and sandboxes end sessions."""
+        self.ports: Publishing | None = None
+        """Set by `app` likewise."""
 
     # Recovery
 
@@ -136,8 +158,18 @@ class Sandboxes:
             if entry is not None:
                 await self._halt(order.sandbox_id, 0)  # what is left of a run that ended or was cut short
             entry = self._begin(order, entry)
-            await self._start(order, entry)
+            await self._start_published(order, entry)
             return self._report(self._entry(order.sandbox_id), Presence.RUNNING)
+
+    async def _start_published(self, order: Order, entry: Entry) -> None:
+        """Its ports first: one that cannot have them does not start, and one that does not start gives them back."""
+        assert self.ports is not None
+        self.ports.claim(order.sandbox_id, order.spec.ports)
+        try:
+            await self._start(order, entry)
+        except BaseException:
+            self.ports.withdraw(order.sandbox_id)
+            raise
 
     async def _apply(self, entry: Entry, order: Order) -> Report:
         """It runs, or sleeps, on; what the order changes of that takes effect at once."""
@@ -189,6 +221,7 @@ class Sandboxes:
         await self._plans.serve_guest(order, uid=slot.uid_base)
         plan = self._plans.start_plan(order, slot)
         await self._runtime.start(plan, self.log_of(sandbox_id).write)
+        self._begun_s[sandbox_id] = self._clock.monotonic_s()
         self._watch(sandbox_id)
 
     async def _have_disk(self, order: Order) -> None:
@@ -230,7 +263,7 @@ class Sandboxes:
                         update={"restored_generation": order.generation, "exit": None, "wanted": Wanted.RUNNING}
                     )
                 )
-            await self._start(order, entry)
+            await self._start_published(order, entry)
             return self._report(self._entry(sandbox_id), Presence.RUNNING)
 
     async def delete(self, sandbox_id: str, generation: int) -> Report:
@@ -243,6 +276,9 @@ class Sandboxes:
 
     async def _destroy(self, entry: Entry) -> Report:
         sandbox_id = entry.sandbox_id
+        if self.ports is not None:
+            self.ports.withdraw(sandbox_id)
+        self._begun_s.pop(sandbox_id, None)
         await self._halt(sandbox_id, 0)
         await self._runtime.destroy(sandbox_id)
         await self._plans.forget(sandbox_id)
@@ -271,6 +307,11 @@ class Sandboxes:
     def runs(self, sandbox_id: str) -> bool:
         """Whether it has processes; those of one that sleeps warm stand still."""
         return sandbox_id in self._watches
+
+    def ran_for_s(self, sandbox_id: str) -> float | None:
+        """Seconds since its processes were last started; None if that was before this agent began."""
+        begun_s = self._begun_s.get(sandbox_id)
+        return None if begun_s is None else self._clock.monotonic_s() - begun_s
 
     def sleeps(self, sandbox_id: str) -> bool:
         entry = self._journal.get(sandbox_id)
@@ -436,6 +477,11 @@ class Sandboxes:
         return self._journal.put(entry.model_copy(update={"exit": exit}))
 
     def _report(self, entry: Entry, presence: Presence) -> Report:
+        if self.ports is not None:
+            if presence in (Presence.RUNNING, Presence.ASLEEP) and entry.order is not None:
+                self.ports.serve(entry.sandbox_id, entry.order.spec.ports)
+            else:
+                self.ports.withdraw(entry.sandbox_id)
         return self._reports.put(
             Report(
                 sandbox_id=entry.sandbox_id,

@@ -11,7 +11,7 @@ import click
 
 from skerry.cli import exit_codes
 from skerry.cli.invocation import Invocation
-from skerry.cli.options import DURATION, command, env_pairs, sandbox_argument
+from skerry.cli.options import DURATION, command, env_pairs, port_forward_option, sandbox_argument
 from skerry.cli.output import is_terminal, part
 from skerry.cli.tail_command import PassThrough, PassThroughTail, tail_argument
 from skerry.client import wire
@@ -32,6 +32,7 @@ SHELL = 'for s in "$SHELL" /bin/bash /bin/sh; do [ -n "$s" ] && [ -x "$s" ] && e
 @click.option("--workdir", "-w", metavar="PATH", help="Working folder [the sandbox's].")
 @click.option("--user", "-u", metavar="USER[:GROUP]", help="Run as this user [the sandbox's].")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Kill it after this; the exit code is then 124.")
+@port_forward_option
 @sandbox_argument
 @tail_argument(required=True)
 def execute(
@@ -46,6 +47,7 @@ def execute(
     workdir: str | None,
     user: str | None,
     timeout: float | None,
+    port_forward: bool,
 ) -> int:
     """Run COMMAND in SANDBOX.
 
@@ -65,7 +67,7 @@ def execute(
         invocation.output.one(session, session["id"])
         return 0
     if interactive or tty:
-        return interact(invocation, sandbox, command, options, tty=tty, stdin=interactive)
+        return interact(invocation, sandbox, command, options, tty=tty, stdin=interactive, forward=port_forward)
     body = calls.exec_body(command, options)
     if invocation.output.json:
         result = invocation.ask(calls.run(sandbox, body))
@@ -78,12 +80,24 @@ def execute(
 @click.option("--env", "-e", multiple=True, metavar="KEY=VALUE", help="Environment. Repeat.")
 @click.option("--workdir", "-w", metavar="PATH", help="Working folder [the sandbox's].")
 @click.option("--user", "-u", metavar="USER[:GROUP]", help="Be this user [the sandbox's].")
+@port_forward_option
 @sandbox_argument
-def shell(invocation: Invocation, sandbox: str, env: tuple[str, ...], workdir: str | None, user: str | None) -> int:
-    """Open a shell in SANDBOX; with a script on stdin, run it there."""
+def shell(
+    invocation: Invocation,
+    sandbox: str,
+    env: tuple[str, ...],
+    workdir: str | None,
+    user: str | None,
+    port_forward: bool,
+) -> int:
+    """Open a shell in SANDBOX; with a script on stdin, run it there.
+
+    While a terminal is open, ports on which programs listen there are the same ports of 127.0.0.1 here.
+    """
     options: RunOptions = {"env": env_pairs(env) or None, "workdir": workdir, "user": user}
     on_terminal = is_terminal(sys.stdin) and is_terminal(sys.stdout)
-    return interact(invocation, sandbox, ("/bin/sh", "-c", SHELL), options, tty=on_terminal, stdin=True)
+    words = ("/bin/sh", "-c", SHELL)
+    return interact(invocation, sandbox, words, options, tty=on_terminal, stdin=True, forward=port_forward)
 
 
 def stream(invocation: Invocation, sandbox: str, body: dict[str, Any]) -> int:
@@ -106,8 +120,11 @@ def interact(
     *,
     tty: bool,
     stdin: bool,
+    forward: bool = True,
 ) -> int:
+    """`forward`: while it has a terminal, its ports are reached on ours."""
     from skerry.cli import terminal
+    from skerry.cli.forwarding import forwarding
 
     more: dict[str, Any] = {}
     if tty:
@@ -119,7 +136,8 @@ def interact(
     body = calls.exec_body(command, options, **more)
     with invocation.transport.exec_socket(calls.path(sandbox)) as socket:
         socket.send_spec(body)
-        return exit_of(terminal.converse(socket, tty=tty, stdin=stdin))
+        with forwarding(invocation.transport, sandbox, tty and forward):
+            return exit_of(terminal.converse(socket, tty=tty, stdin=stdin))
 
 
 def show(frame: wire.Frame) -> Any:

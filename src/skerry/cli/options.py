@@ -30,6 +30,11 @@ json_option = click.option("--json", is_flag=True, expose_value=False, callback=
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="Print ids only."
 )
+port_forward_option = click.option(
+    "--port-forward/--no-port-forward",
+    default=True,
+    help="With a terminal: reach its ports on 127.0.0.1 here [on].",
+)
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 

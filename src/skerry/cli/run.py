@@ -10,7 +10,7 @@ import click
 
 from skerry.cli import execute
 from skerry.cli.invocation import Invocation
-from skerry.cli.options import DURATION, command, image_argument
+from skerry.cli.options import DURATION, command, image_argument, port_forward_option
 from skerry.cli.output import is_terminal
 from skerry.cli.spec_options import spec_from, spec_options
 from skerry.cli.tail_command import PassThroughTail, tail_argument
@@ -29,6 +29,7 @@ from skerry.errors import NotFound, SkerryError
 @click.option(
     "--timeout", type=DURATION, metavar="TIME", help="Kill the command after this; the exit code is then 124."
 )
+@port_forward_option
 @spec_options
 @image_argument
 @tail_argument(required=False)
@@ -41,6 +42,7 @@ def run(
     keep: bool,
     rm: bool,
     timeout: float | None,
+    port_forward: bool,
     **options: Any,
 ) -> int:
     """Make a sandbox from IMAGE, run COMMAND in it (a shell, if none is given) and delete it.
@@ -60,7 +62,7 @@ def run(
             flows.settle(lambda wait_s: calls.create(body, wait_s), lambda had: calls.get(had["id"]))
         )
         made, name = True, record["id"]
-        return _run_in(invocation, name, command, tty=tty, stdin=interactive, timeout=timeout)
+        return _run_in(invocation, name, command, tty=tty, stdin=interactive, timeout=timeout, forward=port_forward)
     finally:
         if rm or not (keep or named):
             if made:
@@ -70,15 +72,22 @@ def run(
 
 
 def _run_in(
-    invocation: Invocation, name: str, command: tuple[str, ...], *, tty: bool, stdin: bool, timeout: float | None
+    invocation: Invocation,
+    name: str,
+    command: tuple[str, ...],
+    *,
+    tty: bool,
+    stdin: bool,
+    timeout: float | None,
+    forward: bool,
 ) -> int:
     options: RunOptions = {"timeout_s": timeout}
     words = command or ("/bin/sh", "-c", execute.SHELL)
     if tty or stdin:
-        return execute.interact(invocation, name, words, options, tty=tty, stdin=stdin)
+        return execute.interact(invocation, name, words, options, tty=tty, stdin=stdin, forward=forward)
     if not command:
         on_terminal = is_terminal(sys.stdin) and is_terminal(sys.stdout)
-        return execute.interact(invocation, name, words, options, tty=on_terminal, stdin=True)
+        return execute.interact(invocation, name, words, options, tty=on_terminal, stdin=True, forward=forward)
     body = exec_calls.exec_body(words, options)
     if invocation.output.json:
         result = invocation.ask(exec_calls.run(name, body))

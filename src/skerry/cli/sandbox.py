@@ -20,6 +20,7 @@ from skerry.cli.options import (
     yes_option,
 )
 from skerry.cli.output import Columns, age, human_duration, human_size, local_time, pairs, part, parts
+from skerry.cli.port import published
 from skerry.cli.spec_options import bandwidth, spec_from, spec_options
 from skerry.cli.table import Entry
 from skerry.cli.tail_command import TailCommand, tail_argument
@@ -167,6 +168,7 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "address": body.get("address"),
             "network": "off" if network.get("enabled") is False else _reach(network),
             "bandwidth": _bandwidth(part(spec, "bandwidth")),
+            "ports": published(spec),
             "cpu": spec.get("cpu"),
             "memory": human_size(spec.get("memory")),
             "disk": human_size(spec.get("disk")),

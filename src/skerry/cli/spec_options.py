@@ -10,6 +10,7 @@ import click
 
 from skerry.cli.options import DURATION, env_pairs, label_pairs
 from skerry.client.calls import policy as policy_calls
+from skerry.client.calls.ports import port_from_text
 from skerry.client.calls.sandboxes import mount_from_text
 from skerry.errors import Invalid
 
@@ -47,6 +48,12 @@ _OPTIONS = (
     click.option("--network/--no-network", "network", default=None, help="Internet access [on]."),
     click.option("--bandwidth-up", metavar="RATE", help="What it may send, such as 10Mbit [unlimited]."),
     click.option("--bandwidth-down", metavar="RATE", help="What it may receive, such as 50Mbit [unlimited]."),
+    click.option(
+        *("--publish", "-p", "ports"),
+        multiple=True,
+        metavar="[IP:][HOST:]GUEST[/udp]",
+        help="Pass a port of the server on to it; without HOST, a free one.",
+    ),
     click.option("--user", "-u", metavar="USER[:GROUP]", help="User it runs as [the image's, else root]."),
     click.option("--workdir", "-w", metavar="PATH", help="Working folder [the image's, else /]."),
     click.option("--protect", is_flag=True, help="Refuse to delete it until this is taken back."),
@@ -88,6 +95,7 @@ def spec_from(image: str, options: dict[str, Any]) -> dict[str, Any]:
         "env": env_pairs(options.pop("env"), options.pop("env_file")),
         "labels": label_pairs(options.pop("label")),
         "mounts": [_mount(text) for text in options.pop("mount")],
+        "ports": [_port(text) for text in options.pop("ports")],
         "network": _network(options.pop("network"), options),
         "bandwidth": bandwidth(options),
         "checkpoints": _policy(options),
@@ -101,6 +109,13 @@ def _mount(text: str) -> dict[str, Any]:
     except Invalid as error:
         raise click.UsageError(error.say) from None
     return mount | {"source": os.path.abspath(os.path.expanduser(mount["source"]))}
+
+
+def _port(text: str) -> dict[str, Any]:
+    try:
+        return port_from_text(text)
+    except Invalid as error:
+        raise click.UsageError(error.say) from None
 
 
 def _network(enabled: bool | None, options: dict[str, Any]) -> dict[str, Any]:

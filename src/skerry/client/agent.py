@@ -19,6 +19,7 @@ from skerry.errors import Failed, SkerryError, TooLarge, Unavailable, from_wire
 from skerry.model.image import Image, ImageConfig
 from skerry.model.node import Capacity
 from skerry.model.order import Order, Report
+from skerry.model.port import HeldPort
 from skerry.model.sleep import SleepRequest
 
 M = TypeVar("M", bound=BaseModel)
@@ -126,6 +127,11 @@ class AgentClient:
 
     async def wake(self, sandbox_id: str) -> Report:
         return await self._report("POST", f"/sandboxes/{sandbox_id}/wake", None, START_S_MAX)
+
+    async def held_ports(self) -> list[HeldPort]:
+        """What programs of the machine listen on that are no sandbox's."""
+        answer = json.loads(await self._call("GET", "/ports/held", QUICK_S_MAX))
+        return [HeldPort.model_validate(item) for item in answer["items"]]
 
     # Checkpoints
 

@@ -1,97 +1,53 @@
-"""Interactive exec over a WebSocket, blocking: what is typed goes in, what is printed comes out, the exit ends it.
-
-The protocol is the websockets library's, without its threads: its own sync connection holds one lock while it sends,
-so a command that echoes more than the buffers hold would stop both sides for good; and it drops what came together
-with the server's goodbye.
-"""
+"""Interactive exec over a WebSocket, blocking: what is typed goes in, what is printed comes out, the exit ends it."""
 
 from __future__ import annotations
 
 import json
-import select
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
-from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
-from websockets.frames import Frame, Opcode
-from websockets.protocol import State
-from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
-
-from skerry.client import translate, wire
+from skerry.client import wire
+from skerry.client.message_socket import MessageSocket
 from skerry.client.target import Target
-from skerry.client.transport import CONNECT_S, USER_AGENT
 from skerry.errors import DeadlineExceeded, SkerryError
-
-OPEN_S = 60.0
-READ_BYTES = 256 * 1024
 
 
 class ExecSocket:
     """Messages may be sent from one thread while another reads `frames`: neither ever waits for the other."""
 
-    def __init__(self, sock: socket.socket, protocol: ClientProtocol, target: Target) -> None:
-        self._socket = sock
-        self._protocol = protocol
-        self._target = target
-        self._lock = threading.Lock()  # held for calls that cannot block
-        self._unsent = bytearray()
-        self._parts: list[bytes] = []
+    def __init__(self, messages: MessageSocket) -> None:
+        self._messages = messages
         self._left = False
-        # What the server sent in one piece with its handshake.
-        self._early = self._messages(protocol.events_received())
 
     @classmethod
     def connect_to(cls, target: Target, path: str) -> ExecSocket:
-        host = "localhost" if target.unix_path is not None else urlsplit(target.address).netloc
-        scheme = "wss" if target.address.startswith("https:") else "ws"
-        protocol = ClientProtocol(
-            parse_uri(f"{scheme}://{host}{path}"),
-            subprotocols=[Subprotocol(wire.SUBPROTOCOL)],
-            max_size=wire.FRAME_BYTES_MAX,
-        )
-        try:
-            sock = _connected(target)
-        except (OSError, EOFError) as failure:
-            raise translate.from_failure(failure, target) from None
-        try:
-            _shake_hands(sock, protocol, target)
-            sock.setblocking(False)
-        except (OSError, EOFError) as failure:
-            sock.close()
-            raise translate.from_failure(failure, target) from None
-        except BaseException:
-            sock.close()
-            raise
-        return cls(sock, protocol, target)
+        return cls(MessageSocket.connect_to(target, path, [wire.SUBPROTOCOL]))
 
     def send_spec(self, body: dict[str, Any]) -> None:
-        self._send(json.dumps(body))
+        self._messages.send(json.dumps(body))
 
     def send_stdin(self, data: bytes) -> None:
         """Waits while the command does not read; large input belongs in a thread of its own."""
-        self._send(wire.stdin_message(data))
+        self._messages.send(wire.stdin_message(data))
 
     def close_stdin(self) -> None:
-        self._send(wire.CLOSE_STDIN)
+        self._messages.send(wire.CLOSE_STDIN)
 
     def resize(self, rows: int, columns: int) -> None:
-        self._send(wire.resize_message(rows, columns))
+        self._messages.send(wire.resize_message(rows, columns))
 
     def frames(self, timeout_s: float | None = None) -> Iterator[wire.Frame]:
         """(channel, payload) of stdout, stderr and, last, exit; no exit after `leave`. Raises DeadlineExceeded after
         `timeout_s`."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            early, self._early = self._early, []
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                messages = early or self._received(deadline, timeout_s)
+                messages = self._messages.receive(left_s)
+            except DeadlineExceeded:
+                raise DeadlineExceeded(f"the command has not ended after {timeout_s:g} s; it goes on") from None
             except SkerryError:
                 if self._left:
                     return
@@ -105,22 +61,11 @@ class ExecSocket:
     def leave(self) -> None:
         """From another thread: `frames` ends now, whatever the command does."""
         self._left = True
-        try:
-            self._socket.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass
+        self._messages.leave()
 
     def close(self) -> None:
         """Ends a command that is not detached."""
-        with self._lock:
-            if self._protocol.state is State.OPEN:
-                self._protocol.send_close(1000)
-                self._unsent += b"".join(self._protocol.data_to_send())
-        try:
-            self._flush()
-        except OSError:
-            pass
-        self._socket.close()
+        self._messages.close()
 
     def __enter__(self) -> ExecSocket:
         return self
@@ -129,126 +74,3 @@ class ExecSocket:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _send(self, message: str | bytes) -> None:
-        with self._lock:
-            if self._protocol.state is not State.OPEN:
-                # The command ended meanwhile; whoever reads the frames learns how.
-                return
-            if isinstance(message, str):
-                self._protocol.send_text(message.encode())
-            else:
-                self._protocol.send_binary(message)
-            self._unsent += b"".join(self._protocol.data_to_send())
-        try:
-            while not self._flush():
-                select.select([], [self._socket], [])
-        except (OSError, ValueError):
-            return
-
-    def _flush(self) -> bool:
-        """Send what can be sent without waiting; whether that was all."""
-        with self._lock:
-            while self._unsent:
-                try:
-                    sent = self._socket.send(self._unsent)
-                except OSError as failure:
-                    if _would_block(failure):
-                        return False
-                    self._unsent.clear()
-                    raise
-                del self._unsent[:sent]
-            return True
-
-    def _received(self, deadline: float | None, timeout_s: float | None) -> list[bytes]:
-        """The whole messages that came, after waiting for something to come."""
-        left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if getattr(self._socket, "pending", int)():
-            left_s = 0  # TLS holds decrypted bytes that select knows nothing of
-        ready = select.select([self._socket], [self._socket] if self._unsent else [], [], left_s)
-        if not any(ready) and deadline is not None and time.monotonic() >= deadline:
-            raise DeadlineExceeded(f"the command has not ended after {timeout_s:g} s; it goes on")
-        with self._lock:
-            data = self._read()
-            if data == b"":
-                self._protocol.receive_eof()
-            elif data:
-                self._protocol.receive_data(data)
-            events = self._protocol.events_received()
-            self._unsent += b"".join(self._protocol.data_to_send())
-        messages = self._messages(events)
-        try:
-            self._flush()
-        except OSError:
-            # A goodbye that nobody waits for any more; what came before it counts.
-            pass
-        if data == b"" and not messages:
-            code, reason = self._protocol.close_code, self._protocol.close_reason
-            raise translate.from_close(code or 1006, reason or "", self._target)
-        return messages
-
-    def _read(self) -> bytes | None:
-        """None: nothing yet; b"": the end, however it came."""
-        try:
-            return self._socket.recv(READ_BYTES)
-        except OSError as failure:
-            return None if _would_block(failure) else b""
-
-    def _messages(self, events: list[Any]) -> list[bytes]:
-        whole: list[bytes] = []
-        for event in events:
-            if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                self._parts.append(bytes(event.data))
-                if event.fin:
-                    whole.append(b"".join(self._parts))
-                    self._parts = []
-        return whole
-
-
-def _connected(target: Target) -> socket.socket:
-    path = target.unix_path
-    if path is not None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(CONNECT_S)
-        try:
-            sock.connect(path)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    url = urlsplit(target.address)
-    host = url.hostname or "localhost"
-    sock = socket.create_connection((host, url.port or (443 if url.scheme == "https" else 80)), CONNECT_S)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if url.scheme != "https":
-        return sock
-    import ssl
-
-    return ssl.create_default_context().wrap_socket(sock, server_hostname=host)
-
-
-def _shake_hands(sock: socket.socket, protocol: ClientProtocol, target: Target) -> None:
-    request = protocol.connect()
-    request.headers["User-Agent"] = USER_AGENT
-    for name, value in target.headers.items():
-        request.headers[name] = value
-    protocol.send_request(request)
-    sock.settimeout(OPEN_S)
-    sock.sendall(b"".join(protocol.data_to_send()))
-    while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
-        data = sock.recv(READ_BYTES)
-        if data:
-            protocol.receive_data(data)
-        else:
-            protocol.receive_eof()
-    refusal = protocol.handshake_exc
-    if isinstance(refusal, InvalidStatus):
-        answer = refusal.response
-        raise translate.from_answer(answer.status_code, bytes(answer.body or b""), target)
-    if refusal is not None:
-        raise translate.from_failure(ValueError(str(refusal)), target)
-
-
-def _would_block(failure: OSError) -> bool:
-    # TLS says it in its own words (SSLWantReadError, SSLWantWriteError), whose names spare us its import.
-    return isinstance(failure, BlockingIOError) or type(failure).__name__.startswith("SSLWant")

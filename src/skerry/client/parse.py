@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from skerry.model.node import Node
     from skerry.model.operation import Operation
     from skerry.model.policy import NameAsked, PolicyTest
+    from skerry.model.port import ListeningPort, PortState, PublishedPort
     from skerry.model.sandbox import Sandbox
     from skerry.model.sleep import Activity, Lease
     from skerry.model.stats import Stats
@@ -124,6 +125,28 @@ def name_asked(body: Any) -> NameAsked:
     from skerry.model.policy import NameAsked
 
     return _read(NameAsked, body)
+
+
+def port(body: Any) -> PublishedPort:
+    from skerry.model.port import PublishedPort
+
+    return _read(PublishedPort, body)
+
+
+def ports(body: Any) -> list[PublishedPort]:
+    return [port(item) for item in body["items"]]
+
+
+def port_states(body: Any) -> list[PortState]:
+    from skerry.model.port import PortState
+
+    return [_read(PortState, item) for item in body["items"]]
+
+
+def listening_ports(body: Any) -> list[ListeningPort]:
+    from skerry.model.port import ListeningPort
+
+    return [_read(ListeningPort, item) for item in body["items"]]
 
 
 def operation(body: Any) -> Operation:

@@ -9,7 +9,7 @@ with Sandbox.create("debian:12") as sandbox:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -17,6 +17,7 @@ from skerry.client import flows, parse
 from skerry.client.call import Call
 from skerry.client.calls import checkpoints as checkpoint_calls
 from skerry.client.calls import cloud
+from skerry.client.calls import ports as port_calls
 from skerry.client.calls import sandboxes as calls
 from skerry.client.calls import sleep as sleep_calls
 from skerry.client.calls.sandboxes import SpecOptions
@@ -28,9 +29,11 @@ from skerry.errors import NotFound
 
 if TYPE_CHECKING:
     from skerry.client.client import Client
+    from skerry.client.forward import Forward
     from skerry.model.checkpoint import Checkpoint, Diff
     from skerry.model.event import Event
     from skerry.model.image import Image
+    from skerry.model.port import ListeningPort, PortState, PublishedPort
     from skerry.model.sandbox import S
     from skerry.model.sandbox import Sandbox as Record
     from skerry.model.sleep import Activity, Lease
@@ -118,8 +121,9 @@ class Sandbox:
         cold_after: float | str | None = None,
         idle_cpu: float | None = None,
         bandwidth: Mapping[str, Any] | None = None,
+        ports: Sequence[PublishedPort | Mapping[str, Any] | str] | None = None,
     ) -> Record:
-        """Change what may change without a restart; `labels` replaces all labels."""
+        """Change what may change without a restart; `labels` replaces all labels, `ports` all ports."""
         given: dict[str, Any] = {
             "name": name,
             "labels": None if labels is None else dict(labels),
@@ -128,6 +132,7 @@ class Sandbox:
             "cold_after": cold_after,
             "idle_cpu": idle_cpu,
             "bandwidth": bandwidth,
+            "ports": None if ports is None else calls.ports_body(ports),
         }
         return self._keep(self._send(calls.update(self.id, {k: v for k, v in given.items() if v is not None})))
 
@@ -149,6 +154,30 @@ class Sandbox:
     def activity(self) -> Activity:
         """Why it is awake, what woke it last, when it falls asleep."""
         return self._send(sleep_calls.activity(self.id))
+
+    def publish(self, port: str | Mapping[str, Any]) -> PublishedPort:
+        """On the server: text such as 8080:80, or 80 for a free port of it. Raises InUse."""
+        body = port_calls.port_from_text(port) if isinstance(port, str) else dict(port)
+        return self._send(port_calls.add(self.id, body))
+
+    def unpublish(self, host: int, *, protocol: str = "tcp", ip: str | None = None) -> list[PublishedPort]:
+        """By the port of the server. None: on every address of it."""
+        return self._send(port_calls.remove(self.id, host, protocol=protocol, ip=ip))
+
+    def ports(self) -> list[PortState]:
+        """What is published, and how it is used."""
+        return self._send(port_calls.list_all(self.id))
+
+    def listening(self) -> list[ListeningPort]:
+        """Where its programs listen now."""
+        return self._send(port_calls.listening(self.id))
+
+    def forward(self, remote: int, local: int = 0, *, address: str = "127.0.0.1") -> Forward:
+        """A port of this machine that leads to `remote` in the sandbox, until it is closed. `local` 0: a free one."""
+        from skerry.client.forward import Forward
+
+        path = port_calls.connect_path(self.id, remote)
+        return Forward(self.client.transport, path, port=local, address=address)
 
     def checkpoint(self, comment: str = "", *, timeout_s: float = TIMEOUT_S) -> Checkpoint:
         """Keep the disk as it is now; takes milliseconds whatever its size. Memory is not part of it."""

@@ -22,6 +22,7 @@ from skerry.errors import Invalid, SkerryError
 
 if TYPE_CHECKING:
     from skerry.client.exec_socket import ExecSocket
+    from skerry.client.port_socket import PortSocket
 
 T = TypeVar("T")
 
@@ -89,6 +90,11 @@ class Transport:
         from skerry.client.exec_socket import ExecSocket
 
         return ExecSocket.connect_to(self.target, path)
+
+    def port_socket(self, path: str) -> PortSocket:
+        from skerry.client.port_socket import PortSocket
+
+        return PortSocket.connect_to(self.target, path)
 
     def close(self) -> None:
         with self._lock:

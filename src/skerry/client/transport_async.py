@@ -16,6 +16,7 @@ from skerry.client import translate
 from skerry.client.call import Call, Data, Reply
 from skerry.client.exec_socket_async import AsyncExecSocket
 from skerry.client.flows import Flow
+from skerry.client.port_socket_async import AsyncPortSocket
 from skerry.client.target import Target
 from skerry.client.transport import CHUNK_BYTES, CONNECT_S, IDLE_S, RETRY_PAUSES_S, USER_AGENT
 from skerry.errors import SkerryError
@@ -74,6 +75,12 @@ class AsyncTransport:
     async def exec_socket(self, path: str) -> AsyncExecSocket:
         try:
             return await AsyncExecSocket.connect_to(self._open(), self.target, f"{self._base}{path}")
+        except (aiohttp.ClientError, OSError) as failure:
+            raise translate.from_failure(plain_failure(failure), self.target) from None
+
+    async def port_socket(self, path: str) -> AsyncPortSocket:
+        try:
+            return await AsyncPortSocket.connect_to(self._open(), self.target, f"{self._base}{path}")
         except (aiohttp.ClientError, OSError) as failure:
             raise translate.from_failure(plain_failure(failure), self.target) from None
 

@@ -20,6 +20,7 @@ from skerry.control.api.events import EventRoutes
 from skerry.control.api.images import ImageRoutes
 from skerry.control.api.keys import KeyRoutes
 from skerry.control.api.operations import OperationRoutes
+from skerry.control.api.ports import HeldPorts, PortRoutes
 from skerry.control.api.sandboxes import SandboxRoutes
 from skerry.control.api.sleep import SleepRoutes
 from skerry.control.first_key import ensure_first_key
@@ -85,13 +86,15 @@ class Control:
         store, settings = self.store, self._settings
         waiter = Waiter(store, self._clock)
         sleeping = Sleeping(store, waiter, self.agent)
+        held = HeldPorts(self.agent)
         return build_api(
             [
                 CloudRoutes(store, settings, lambda: openapi.document(self.api)).router(),
                 CheckpointRoutes(store, waiter).router(),
                 SleepRoutes(store, sleeping).router(),
+                PortRoutes(store, held).router(),
                 SandboxRoutes(
-                    store, waiter, sleeping, share=settings.share, sandboxes_max=settings.sandboxes_max
+                    store, waiter, sleeping, held, share=settings.share, sandboxes_max=settings.sandboxes_max
                 ).router(),
                 ImageRoutes(store, waiter, self.reconcilers.create_images).router(),
                 OperationRoutes(store, waiter).router(),

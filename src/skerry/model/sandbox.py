@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from skerry.model.fields import Command, Env, Frozen, GuestPath, Labels, Name, Size, User, parse_rate
 from skerry.model.moves import Moves
 from skerry.model.policy import Policy
+from skerry.model.port import PORTS_MAX, PublishedPort, first_clash
 from skerry.model.sleep import Asleep, SleepAfter
 
 MIB = 1024**2
@@ -139,6 +140,8 @@ class SandboxSpec(Frozen):
     mounts: Annotated[list[Mount], Field(max_length=MOUNTS_MAX)] = []
     network: Network = Network()
     bandwidth: Bandwidth = Bandwidth()
+    ports: Annotated[list[PublishedPort], Field(max_length=PORTS_MAX)] = []
+    """Where the machine passes connections on to the sandbox, which wakes it if it sleeps."""
     protected: bool = False
     """Delete is refused while this is set."""
     self_checkpoint: bool = False
@@ -164,6 +167,12 @@ class SandboxSpec(Frozen):
         for target in targets:
             if target == "/" or any(target == top or target.startswith(top + "/") for top in reserved):
                 raise ValueError(f"mount target {target}: /, /proc, /sys, /dev and /.skerry are reserved")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> SandboxSpec:
+        if found := first_clash(self.ports):
+            raise ValueError(f"ports: {found[0]} and {found[1]} are the same port of the machine")
         return self
 
 
@@ -232,9 +241,11 @@ class SandboxUpdate(Frozen):
     """Takes the place of both directions."""
     policy: Policy | None = None
     """Takes the place of the whole egress policy in `network`."""
+    ports: Annotated[list[PublishedPort], Field(max_length=PORTS_MAX)] | None = None
+    """In place of all that are published."""
 
 
-LIVE = frozenset({"idle", "cold_after", "idle_cpu", "bandwidth", "policy"})
+LIVE = frozenset({"idle", "cold_after", "idle_cpu", "bandwidth", "policy", "ports"})
 """Fields of the update that the machine of a running sandbox must be told of."""
 
 

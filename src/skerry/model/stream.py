@@ -10,6 +10,9 @@ from skerry.model.fields import Frozen
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
+READY, END = "ready", "end"
+"""Text messages of a connection through a WebSocket: it is made; this side has said all it had to say."""
+
 
 class StreamRequest(Frozen):
     sandbox_id: Annotated[str, Field(max_length=32)]

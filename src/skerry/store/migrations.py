@@ -51,7 +51,12 @@ async def _ranges_as_rules(connection: AsyncConnection) -> None:
                     )
 
 
-STEPS: tuple[Step, ...] = (_applied, _ranges_as_rules)
+async def _ports(connection: AsyncConnection) -> None:
+    await connection.execute(text("ALTER TABLE sandboxes ADD COLUMN ports TEXT"))
+    await connection.execute(text("CREATE INDEX sandboxes_publishing ON sandboxes (state) WHERE ports IS NOT NULL"))
+
+
+STEPS: tuple[Step, ...] = (_applied, _ranges_as_rules, _ports)
 """Append-only: the N-th entry leads from version N to N+1. A step writes its own SQL and never uses `metadata`, which
 is always the newest; change `tables.py` and add the step together. A model that allows less than before needs a step
 too: records are validated when they are read."""

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import Boolean, ColumnElement, Table, and_, func, literal_column, select, update
+from sqlalchemy import Boolean, ColumnElement, Table, and_, func, literal_column, select, text, update
 
 from skerry.model.moves import Moves
+from skerry.model.port import PublishedPort
 from skerry.model.sandbox import AT_REST, MOVES, S, Sandbox
 from skerry.store.paging import Page
 from skerry.store.records import Records
 from skerry.store.statements import Statements
-from skerry.store.tables import LIVING, UNAPPLIED, sandboxes
+from skerry.store.tables import LIVING, PUBLISHING, UNAPPLIED, sandboxes
 
 GONE = (S.DELETING.value, S.DELETED.value)
 _LIVING: ColumnElement[bool] = literal_column(LIVING, Boolean)
 _UNAPPLIED: ColumnElement[bool] = literal_column(UNAPPLIED, Boolean)
+_PUBLISHING: ColumnElement[bool] = literal_column(PUBLISHING, Boolean)
 IN_MEMORY = (S.STARTING.value, S.RUNNING.value, S.ASLEEP.value, S.STOPPING.value, S.RESTORING.value)
 """States in which a sandbox counts with all it was promised: also asleep, since nothing may keep it from waking."""
+HOLDS_PORTS = (S.PENDING.value, *IN_MEMORY)
+PORTS_LOCK = 0x5CE772
+"""PostgreSQL's advisory lock: of two sandboxes that claim a port at once, one must see the other."""
 
 
 class Sandboxes(Records[Sandbox]):
@@ -44,6 +50,7 @@ class Sandboxes(Records[Sandbox]):
             "memory_bytes": spec.memory,
             "checkpoint_every_s": spec.checkpoints.every_s,
             "applied": record.applied,
+            "ports": json.dumps([port.model_dump(mode="json") for port in spec.ports]) if spec.ports else None,
             "labels": spec.labels,
         }
 
@@ -156,6 +163,18 @@ class Sandboxes(Records[Sandbox]):
         return await self._many(
             select(c.body).where(_UNAPPLIED, c.id.not_in(excluding)).order_by(c.sequence).limit(limit)
         )
+
+    async def held_ports(self) -> list[tuple[str, str, PublishedPort]]:
+        """(id, name, port) of each published port of every sandbox that runs, or is on its way there. Nobody else
+        claims a port until this transaction ends."""
+        c = self.table.c
+        connection = self._transaction.connection
+        if not self._transaction.is_sqlite:  # which has one writer at a time anyway
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({PORTS_LOCK})"))
+        rows = await connection.execute(select(c.id, c.name, c.ports).where(_PUBLISHING, c.state.in_(HOLDS_PORTS)))
+        return [
+            (row[0], row[1], PublishedPort.model_validate(port)) for row in rows.all() for port in json.loads(row[2])
+        ]
 
     async def with_checkpoint_policy(self) -> list[Sandbox]:
         c = self.table.c

@@ -29,6 +29,8 @@ load there are a hundred tombstones to one living row."""
 
 UNAPPLIED = "NOT applied"
 
+PUBLISHING = "ports IS NOT NULL"
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 sandboxes = Table(
@@ -50,6 +52,7 @@ sandboxes = Table(
     Column("memory_bytes", BigInteger, nullable=False),
     Column("checkpoint_every_s", BigInteger),
     Column("applied", Boolean, nullable=False),
+    Column("ports", Text),
     Column("labels", JSON, nullable=False),
     Column("checkpoints_numbered", Integer, nullable=False, server_default=text("0")),
     Column("updated_at", Float, nullable=False),
@@ -72,6 +75,7 @@ sandboxes = Table(
         postgresql_where=text(LIVING),
     ),
     Index("sandboxes_unapplied", "sequence", sqlite_where=text(UNAPPLIED), postgresql_where=text(UNAPPLIED)),
+    Index("sandboxes_publishing", "state", sqlite_where=text(PUBLISHING), postgresql_where=text(PUBLISHING)),
     # A sandbox that is being deleted has given its name back already.
     Index(
         "sandboxes_name",

@@ -1,4 +1,4 @@
-"""Connect to a port in a sandbox: wake it, then try until somebody listens, so that no caller has to try again."""
+"""Connect to a port in a sandbox: wake it, then wait until somebody listens, so that no caller has to try again."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import socket
 from pathlib import Path
 
 from skerry.agent.namespaces import inside
+from skerry.agent.ports.listening import listeners_of
 from skerry.agent.sandboxes import Sandboxes
 from skerry.agent.sleep.sleeper import Sleeper
 from skerry.agent.slots import SlotPool
-from skerry.errors import Conflict, Unavailable
+from skerry.errors import Conflict, NotFound, SkerryError, Unavailable
+from skerry.model.port import Protocol
 
 LISTEN_WAIT_S = 20.0
-"""How long a sandbox that has just been woken, or started, may take until its program listens."""
+"""How long after its start, which may have been its waking, a sandbox's program may take until it listens. Of one that
+has run for longer the caller is told at once that nobody does, as on any machine."""
 LISTEN_POLL_S = 0.01
 CONNECT_S_MAX = 5.0
-AWAKE_WAIT_S = 0.0
-"""One that was awake all the while either listens or does not: its caller is told at once, as on any machine."""
-LOOPBACK = "127.0.0.1"
-_NOBODY = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED})
+LOOPBACKS = ("127.0.0.1", "::1")
+_NOBODY = frozenset(
+    {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EACCES}
+)
 
 
 class Dialer:
@@ -28,49 +31,131 @@ class Dialer:
         self._sandboxes = sandboxes
         self._sleeper = sleeper
         self._slots = slots
+        self._waits: dict[tuple[str, int, Protocol], asyncio.Task[None]] = {}
+        self._wakes: set[asyncio.Task[None]] = set()
 
-    async def connect(self, sandbox_id: str, port: int, by: str) -> socket.socket:
-        """A connected, non-blocking TCP socket, made inside the sandbox's network; the caller closes it. `by` says what
+    async def connect(self, sandbox_id: str, port: int, by: str, protocol: Protocol = Protocol.TCP) -> socket.socket:
+        """A connected, non-blocking socket, made inside the sandbox's network; the caller closes it. `by` says what
         for, such as `http 8080`. Raises Conflict when the sandbox does not run, Unavailable when nobody listens."""
-        slept = self._sandboxes.sleeps(sandbox_id)
         async with self._sleeper.awake(sandbox_id, by):
             if not self._sandboxes.runs(sandbox_id):
                 raise Conflict("the sandbox does not run; start it first")
             address = self._sandboxes.entry(sandbox_id).address
             network = self._slots.network_of(sandbox_id)
-            return await self._until_listening(network, address, port, LISTEN_WAIT_S if slept else AWAKE_WAIT_S)
-
-    async def _until_listening(self, network: Path, address: str | None, port: int, wait_s: float) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + wait_s
-        while True:
             # Its address first: a program that trusts its own machine must not take us for it. Many development
-            # servers listen on loopback alone, so that comes next.
-            for host in (*([address] if address else []), LOOPBACK):
-                connected = await _connect(network, host, port)
-                if connected is not None:
-                    return connected
-            if loop.time() >= deadline_s:
-                raise Unavailable(f"nobody listens on port {port} in the sandbox", retry_after_s=1)
-            await asyncio.sleep(LISTEN_POLL_S)
+            # servers listen on loopback alone, some of them on that of IPv6, so those come next.
+            hosts = (*([address] if address else []), *LOOPBACKS)
+            if protocol is Protocol.UDP:
+                return await self._connect_udp(sandbox_id, network, hosts, port)
+            connected = await _connect(network, hosts, port)
+            if connected is None and self._is_young(sandbox_id):
+                await self._listening(sandbox_id, network, port, protocol)
+                connected = await _connect(network, hosts, port)
+            if connected is None:
+                raise _nobody(port)
+            return connected
+
+    async def _connect_udp(self, sandbox_id: str, network: Path, hosts: tuple[str, ...], port: int) -> socket.socket:
+        """No handshake says whether anybody listens, so the kernel's table does."""
+        found = await asyncio.to_thread(_hosts_listening, network, hosts, port)
+        if not found and self._is_young(sandbox_id):
+            await self._listening(sandbox_id, network, port, Protocol.UDP)
+            found = await asyncio.to_thread(_hosts_listening, network, hosts, port)
+        connected = await _connect(network, found, port, Protocol.UDP)
+        if connected is None:
+            raise _nobody(port)
+        return connected
+
+    def _is_young(self, sandbox_id: str) -> bool:
+        ran_s = self._sandboxes.ran_for_s(sandbox_id)
+        return ran_s is not None and ran_s < LISTEN_WAIT_S
+
+    def is_cold(self, sandbox_id: str) -> bool:
+        """Whether nothing of it runs, and it starts for whoever wants it: what was connected to it no longer is."""
+        return self._sandboxes.sleeps(sandbox_id) and not self._sandboxes.runs(sandbox_id)
+
+    def moved(self, sandbox_id: str, by: str, *, inward: bool) -> None:
+        """Bytes went through an open connection: that is activity, and what goes to a sandbox wakes it."""
+        if inward and self._sandboxes.sleeps(sandbox_id):
+            task = asyncio.get_running_loop().create_task(self._wake(sandbox_id, by))
+            self._wakes.add(task)
+            task.add_done_callback(self._wakes.discard)
+            return
+        try:
+            self._sleeper.touch(sandbox_id, by)
+        except NotFound:  # it was deleted this moment; the connection ends with it
+            return
+
+    async def _wake(self, sandbox_id: str, by: str) -> None:
+        try:
+            await self._sleeper.wake(sandbox_id, by)
+        except SkerryError:
+            return  # the next bytes try again, and whoever sent these waits for an answer as on a slow network
+
+    async def _listening(self, sandbox_id: str, network: Path, port: int, protocol: Protocol) -> None:
+        """Returns when somebody listens, or when nobody has for too long. All who wait for one port wait for one watch:
+        it looks at the kernel's table, since a connection made to try would be one that the program has to serve."""
+        key = (sandbox_id, port, protocol)
+        task = self._waits.get(key)
+        if task is None:
+            task = self._waits[key] = asyncio.get_running_loop().create_task(_until_listening(network, port, protocol))
+            task.add_done_callback(lambda _: self._waits.pop(key, None))
+        await asyncio.shield(task)
 
 
-async def _connect(network: Path, host: str, port: int) -> socket.socket | None:
-    """None when nobody listens there."""
+def _nobody(port: int) -> Unavailable:
+    return Unavailable(f"nobody listens on port {port} in the sandbox", retry_after_s=1)
+
+
+def _hosts_listening(network: Path, hosts: tuple[str, ...], port: int) -> tuple[str, ...]:
+    ips = {item.ip for item in listeners_of(network) if item.port == port and item.protocol is Protocol.UDP}
+    # One that listens on :: mostly takes IPv4 as well.
+    return tuple(host for host in hosts if host in ips or "::" in ips or ("0.0.0.0" in ips and ":" not in host))
+
+
+async def _until_listening(network: Path, port: int, protocol: Protocol) -> None:
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + LISTEN_WAIT_S
+    while loop.time() < deadline_s:
+        found = await asyncio.to_thread(listeners_of, network)
+        if any(listener.port == port and listener.protocol is protocol for listener in found):
+            return
+        await asyncio.sleep(LISTEN_POLL_S)
+
+
+async def _connect(
+    network: Path, hosts: tuple[str, ...], port: int, protocol: Protocol = Protocol.TCP
+) -> socket.socket | None:
+    """To the first of the hosts where somebody listens; None when nobody does."""
+    kind = socket.SOCK_STREAM if protocol is Protocol.TCP else socket.SOCK_DGRAM
     made: list[socket.socket] = []
-    await asyncio.to_thread(inside, network, lambda: made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM)))
-    [fresh] = made
+    connected: socket.socket | None = None
+
+    def make() -> None:
+        made.extend(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) for host in hosts)
+
+    try:
+        await asyncio.to_thread(inside, network, make)
+        for fresh, host in zip(made, hosts, strict=True):
+            if await _connects(fresh, host, port):
+                connected = fresh
+                return connected
+        return None
+    finally:
+        for each in made:
+            if each is not connected:
+                each.close()
+
+
+async def _connects(fresh: socket.socket, host: str, port: int) -> bool:
     try:
         fresh.setblocking(False)
-        fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if fresh.type == socket.SOCK_STREAM:
+            fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         async with asyncio.timeout(CONNECT_S_MAX):
             await asyncio.get_running_loop().sock_connect(fresh, (host, port))
     except OSError as error:  # TimeoutError is one
-        fresh.close()
         if isinstance(error, TimeoutError) or error.errno in _NOBODY:
-            return None
+            return False
         raise Unavailable(f"port {port} in the sandbox cannot be reached", because=str(error)) from None
-    except BaseException:
-        fresh.close()
-        raise
-    return fresh
+    return True

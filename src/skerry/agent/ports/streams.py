@@ -14,8 +14,7 @@ import socket
 from pydantic import ValidationError
 
 from skerry.agent.ports.dial import Dialer
-from skerry.agent.ports.relay import relay
-from skerry.agent.sleep.sleeper import Sleeper
+from skerry.agent.ports.relay import Relay
 from skerry.errors import Invalid, SkerryError
 from skerry.model.stream import StreamRequest
 from skerry.model.wire import explain
@@ -27,9 +26,9 @@ STREAMS_MAX = 10_000
 
 
 class Streams:
-    def __init__(self, dialer: Dialer, sleeper: Sleeper) -> None:
+    def __init__(self, dialer: Dialer, relay: Relay) -> None:
         self._dialer = dialer
-        self._sleeper = sleeper
+        self._relay = relay
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
 
@@ -72,7 +71,11 @@ class Streams:
                     await loop.sock_sendall(caller, b"{}\n")
                     if rest:
                         await loop.sock_sendall(sandbox, rest)
-                    await relay(caller, sandbox, lambda: self._sleeper.touch(asked.sandbox_id, asked.by))
+                    await self._relay.run(
+                        caller,
+                        sandbox,
+                        lambda _, inward: self._dialer.moved(asked.sandbox_id, asked.by, inward=inward),
+                    )
                 except OSError:
                     return
 

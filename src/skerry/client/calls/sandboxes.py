@@ -11,6 +11,7 @@ from skerry.errors import Invalid
 
 if TYPE_CHECKING:
     from skerry.model.image import Image
+    from skerry.model.port import PublishedPort
     from skerry.model.sandbox import Bandwidth, CheckpointPolicy, Mount, Network, Sandbox
     from skerry.model.stats import Stats
 
@@ -34,6 +35,8 @@ class SpecOptions(TypedDict, total=False):
     """Objects, or text such as /srv/data:/data:ro."""
     network: bool | Network | Mapping[str, Any] | None
     bandwidth: Bandwidth | Mapping[str, Any] | None
+    ports: Sequence[PublishedPort | Mapping[str, Any] | str] | None
+    """Objects, or text such as 8080:80, 0.0.0.0:53:53/udp, or 80 for a free port of the machine."""
     protected: bool | None
     self_checkpoint: bool | None
     self_lease: bool | None
@@ -75,6 +78,8 @@ def spec_body(image: str, options: SpecOptions) -> dict[str, Any]:
         elif name == "mounts":
             given: Sequence[Any] = value  # pyright: ignore[reportAssignmentType]
             body[name] = [mount_from_text(item) if isinstance(item, str) else plain(item) for item in given]
+        elif name == "ports":
+            body[name] = ports_body(value)  # pyright: ignore[reportArgumentType]
         elif name == "network" and isinstance(value, bool):
             body[name] = {"enabled": value}
         elif isinstance(value, Mapping):
@@ -82,6 +87,12 @@ def spec_body(image: str, options: SpecOptions) -> dict[str, Any]:
         else:
             body[name] = plain(value)
     return body
+
+
+def ports_body(given: Sequence[Any]) -> list[Any]:
+    from skerry.client.calls.ports import port_from_text
+
+    return [port_from_text(item) if isinstance(item, str) else plain(item) for item in given]
 
 
 def path(ref: str, *rest: str) -> str:

@@ -24,6 +24,7 @@ from skerry.control.api.answers import (
     page,
     waiting_responses,
 )
+from skerry.control.api.ports import HeldPorts
 from skerry.control.intents import forks, images, sandboxes
 from skerry.control.sleeping import Sleeping
 from skerry.control.waiting import Waiter
@@ -46,11 +47,19 @@ from skerry.store.transaction import PROJECT
 
 class SandboxRoutes:
     def __init__(
-        self, store: Store, waiter: Waiter, sleeping: Sleeping, *, share: Sequence[Path], sandboxes_max: int
+        self,
+        store: Store,
+        waiter: Waiter,
+        sleeping: Sleeping,
+        held: HeldPorts,
+        *,
+        share: Sequence[Path],
+        sandboxes_max: int,
     ) -> None:
         self._store = store
         self._waiter = waiter
         self._sleeping = sleeping
+        self._held = held
         self._share = share
         self._sandboxes_max = sandboxes_max
 
@@ -85,8 +94,9 @@ class SandboxRoutes:
         return router
 
     async def create(self, spec: SandboxSpec, wait_s: WaitS = 0.0) -> Response:
+        held = await self._held.beside(spec.ports)
         async with self._store.write() as tx:
-            made = await sandboxes.create(tx, spec, share=self._share, sandboxes_max=self._sandboxes_max)
+            made = await sandboxes.create(tx, spec, share=self._share, sandboxes_max=self._sandboxes_max, held=held)
         return await self._settled(made, wait_s, CREATED)
 
     async def list(
@@ -119,8 +129,9 @@ class SandboxRoutes:
 
     async def update(self, ref: str, wanted: SandboxUpdate, wait_s: WaitS = 0.0) -> Response:
         """With `wait_s`, answered once its machine goes by it: 200, or 202 if that takes longer."""
+        held = await self._held.beside(wanted.ports or ())
         async with self._store.write() as tx:
-            changed = await sandboxes.update(tx, await tx.sandboxes.find(ref, PROJECT), wanted)
+            changed = await sandboxes.update(tx, await tx.sandboxes.find(ref, PROJECT), wanted, held)
         if wait_s and not changed.applied:
             changed = await self._waiter.until(
                 [changed.id], lambda: self._read(changed), lambda found: found.applied, wait_s
@@ -156,9 +167,12 @@ class SandboxRoutes:
     async def fork(
         self, ref: str, request: Annotated[ForkRequest | None, Body()] = None, wait_s: WaitS = 0.0
     ) -> Response:
+        async with self._store.read() as tx:
+            ports = (await tx.sandboxes.find(ref, PROJECT)).spec.ports
+        held = await self._held.beside(ports)
         async with self._store.write() as tx:
             parent = await tx.sandboxes.find(ref, PROJECT)
-            made = await forks.fork(tx, parent, request or ForkRequest(), sandboxes_max=self._sandboxes_max)
+            made = await forks.fork(tx, parent, request or ForkRequest(), sandboxes_max=self._sandboxes_max, held=held)
         ids = [sandbox.id for sandbox in made]
 
         async def read() -> list[Sandbox]:

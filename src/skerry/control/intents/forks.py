@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skerry.control.intents.checkpoints import request_checkpoint, require_disk
+from skerry.control.intents.ports import Held, claim_for_forks
 from skerry.control.intents.sandboxes import check_count
 from skerry.errors import Conflict, Invalid
 from skerry.model.checkpoint import Checkpoint, CheckpointState, Origin
@@ -14,7 +15,9 @@ from skerry.store.transaction import Transaction
 NAME_CHARACTERS_MAX = 63
 
 
-async def fork(tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandboxes_max: int) -> list[Sandbox]:
+async def fork(
+    tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandboxes_max: int, held: Held = ()
+) -> list[Sandbox]:
     await check_count(tx, request.count, sandboxes_max)
     names = free_names(
         request.name or parent.name,
@@ -27,8 +30,9 @@ async def fork(tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandbo
         raise Invalid(
             f"labels: with the parent's there would be {len(labels)}; at most {LABELS_MAX} are allowed", field="labels"
         )
+    ports = await claim_for_forks(tx, checkpoint.spec.ports, request.count, held)
     forks: list[Sandbox] = []
-    for name in names:
+    for name, own in zip(names, ports, strict=True):
         sandbox_id = make_id("sandbox", tx.chance(6))
         forks.append(
             Sandbox(
@@ -41,6 +45,7 @@ async def fork(tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandbo
                         "name": name,
                         "labels": labels,
                         "protected": False,
+                        "ports": own,
                         # As it is now: a fork of an old disk must not bring back what has been forbidden since.
                         "network": parent.spec.network,
                     }

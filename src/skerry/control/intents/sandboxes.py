@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from skerry.control.intents.checkpoints import request_deletion
+from skerry.control.intents.ports import Held, claim, claim_again
 from skerry.errors import Conflict, Invalid, LimitReached, NotFound, Protected
 from skerry.model.checkpoint import CheckpointState
 from skerry.model.fields import format_size
@@ -88,20 +89,23 @@ async def find_image(tx: Transaction, ref: str) -> Image:
     return image
 
 
-async def create(tx: Transaction, spec: SandboxSpec, *, share: Sequence[Path], sandboxes_max: int) -> Sandbox:
+async def create(
+    tx: Transaction, spec: SandboxSpec, *, share: Sequence[Path], sandboxes_max: int, held: Held = ()
+) -> Sandbox:
     check_mounts(spec, share)
     image = await find_image(tx, spec.image)
     await _check_size(tx, spec)
     await check_count(tx, 1, sandboxes_max)
     sandbox_id = make_id("sandbox", tx.chance(6))
     name = spec.name or _free_name(image.name, tx.chance(3))
+    ports = await claim(tx, spec.ports, owner=None, held=held)
     operation = tx.operations.new("sandbox.create", sandbox_id, tx.project)
     sandbox = Sandbox(
         id=sandbox_id,
         project=tx.project,
         name=name,
         state=S.PENDING,
-        spec=spec.model_copy(update={"name": name, "image": image.name}),
+        spec=spec.model_copy(update={"name": name, "image": image.name, "ports": ports}),
         generation=1,
         image_digest=image.digest,
         operation=operation.id,
@@ -125,7 +129,8 @@ async def start(tx: Transaction, sandbox: Sandbox) -> Sandbox:
         case S.STOPPED | S.FAILED:
             placed = sandbox.node is not None and sandbox.image_digest is not None
             to = S.STARTING if placed else S.PENDING
-            return await _move(tx, sandbox, to, "sandbox.start", {"reason": None})
+            changes = {"reason": None, **await claim_again(tx, sandbox)}
+            return await _move(tx, sandbox, to, "sandbox.start", changes)
         case _:
             raise _wrong_state(sandbox, "start", "stopped or failed")
 
@@ -146,7 +151,7 @@ async def restore(tx: Transaction, sandbox: Sandbox, checkpoint_ref: str) -> San
     checkpoint = await tx.checkpoints.find_of(sandbox.id, checkpoint_ref)
     if checkpoint.state is not CheckpointState.READY:
         raise Conflict(f"checkpoint v{checkpoint.number} is {checkpoint.state.value}; only a ready one can be restored")
-    changes = {"restore_checkpoint": checkpoint.id, "reason": None}
+    changes = {"restore_checkpoint": checkpoint.id, "reason": None, **await claim_again(tx, sandbox)}
     return await _move(tx, sandbox, S.RESTORING, "sandbox.restore", changes, message=f"v{checkpoint.number}")
 
 
@@ -167,9 +172,12 @@ async def delete(tx: Transaction, sandbox: Sandbox, *, force: bool) -> Sandbox:
     return deleted
 
 
-async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate) -> Sandbox:
+async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate, held: Held = ()) -> Sandbox:
     if sandbox.state is S.DELETING:
         raise Conflict(f"sandbox {sandbox.name} is being deleted")
+    if wanted.ports is not None:
+        ports = await claim(tx, wanted.ports, owner=sandbox.id, held=held)
+        wanted = wanted.model_copy(update={"ports": ports})
     given = wanted.model_dump(exclude_none=True)
     policy = given.pop("policy", None)
     told = [*given, *([_told(wanted.policy)] if wanted.policy is not None else [])]

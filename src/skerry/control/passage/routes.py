@@ -13,6 +13,7 @@ from skerry.model.checkpoint import Diff
 from skerry.model.exec import ExecResult, ExecSession, ExecSpec, KillRequest, WindowSize
 from skerry.model.file import FileInfo, FileList, MkdirRequest, RenameRequest
 from skerry.model.policy import Policy, PolicyTest
+from skerry.model.port import ListeningPort, PortState
 from skerry.model.sleep import Activity, Lease, LeaseRequest
 from skerry.model.stats import Stats
 
@@ -77,6 +78,8 @@ PASSED: tuple[Passed, ...] = (
     Passed("DELETE", SANDBOX + "/leases/{lease}", "End a lease", Needs.MACHINE, None, Lease),
     Passed("GET", SANDBOX + "/policy/log", "Names it asked for", Needs.MACHINE, None, Raw.LINES, ("follow", "tail")),
     Passed("POST", SANDBOX + "/policy/test", "Try a policy on its log", Needs.MACHINE, Policy, PolicyTest),
+    Passed("GET", SANDBOX + "/ports", "Published ports, as they are now", Needs.MACHINE, None, Items[PortState]),
+    Passed("GET", SANDBOX + "/ports/listening", "Where its programs listen", Needs.MACHINE, None, Items[ListeningPort]),
     Passed("GET", CHECKPOINT + "/diff", "Paths changed since a checkpoint", Needs.MACHINE, None, Diff, ("to",)),
     Passed("GET", KEPT, "Read a file of a checkpoint", Needs.MACHINE, None, Raw.BYTES, ("path",)),
     Passed("GET", KEPT + "/list", "List a folder of a checkpoint", Needs.MACHINE, None, FileList, ("path", "depth")),
@@ -89,6 +92,7 @@ PASSED: tuple[Passed, ...] = (
 SOCKETS: tuple[Passed, ...] = (
     Passed("WS", EXEC, "Run a command interactively", Needs.RUNNING),
     Passed("WS", SESSION + "/attach", "Attach to a command again", Needs.MACHINE),
+    Passed("WS", SANDBOX + "/ports/{port}/connect", "Connect to a port in it", Needs.RUNNING),
 )
 
 

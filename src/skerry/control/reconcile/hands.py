@@ -55,6 +55,10 @@ class Hands:
         """Those in hand, which a step can leave out."""
         return list(self._busy)
 
+    def look_again(self) -> None:
+        """The last thing that a work does which was overtaken: its object is free again before the next step reads."""
+        self._wakeup.set()
+
     async def finished(self, key: str) -> None:
         """Until this one is not in hand."""
         if (task := self._busy.get(key)) is not None:

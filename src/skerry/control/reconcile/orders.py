@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skerry.errors import Forbidden, Invalid, NoRoom, NotFound, SkerryError, TooLarge
+from skerry.errors import Forbidden, InUse, Invalid, NoRoom, NotFound, SkerryError, TooLarge
 from skerry.model.order import Order
 from skerry.model.sandbox import Sandbox
 
@@ -26,6 +26,6 @@ def order_for(sandbox: Sandbox) -> Order:
 
 
 def is_refusal(error: SkerryError) -> bool:
-    """Whether the same order would be refused again: it is the order that is wrong, or a disk is full, which does
-    not pass by waiting."""
-    return isinstance(error, Invalid | NotFound | Forbidden | TooLarge | NoRoom)
+    """Whether the same order would be refused again: it is the order that is wrong, or a disk is full or a port is
+    another program's, which does not pass by waiting."""
+    return isinstance(error, Invalid | NotFound | Forbidden | TooLarge | NoRoom | InUse)

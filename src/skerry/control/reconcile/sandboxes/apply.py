@@ -47,3 +47,5 @@ class ApplyChanges:
             if written is not None and refusal is not None:
                 # It runs on by the rules it had; its next start will meet the same refusal, and say so in its state.
                 await tx.events.add([("sandbox", sandbox.id, written.name, "refused", refusal.say)])
+        if written is None:  # changed once more while this was under way, when no step could take it in hand
+            self.hands.look_again()
