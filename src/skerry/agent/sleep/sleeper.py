@@ -91,6 +91,11 @@ class Sleeper:
             await self.wake(sandbox_id, by)
             yield
 
+    def woken_ago_s(self, sandbox_id: str) -> float | None:
+        """None: it was not woken since we started."""
+        woken = self._diary(sandbox_id).woken
+        return None if woken is None else self._clock.monotonic_s() - woken.s
+
     async def wake(self, sandbox_id: str, by: str) -> None:
         """Return at once if it is awake, or does not run at all: whoever wants it running says so in its own words.
         Raises Unavailable when it does not wake in time, LimitReached when too many wait already."""

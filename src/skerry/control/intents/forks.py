@@ -12,6 +12,8 @@ from skerry.model.sandbox import ForkRequest, S, Sandbox
 from skerry.store.transaction import Transaction
 
 NAME_CHARACTERS_MAX = 63
+NOT_INHERITED = {"protected": False, "public": False}
+"""A copy is not precious because its parent is, nor open to everybody."""
 
 
 async def fork(tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandboxes_max: int) -> list[Sandbox]:
@@ -36,7 +38,7 @@ async def fork(tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandbo
                 project=tx.project,
                 name=name,
                 state=S.PENDING,
-                spec=checkpoint.spec.model_copy(update={"name": name, "labels": labels, "protected": False}),
+                spec=checkpoint.spec.model_copy(update={"name": name, "labels": labels, **NOT_INHERITED}),
                 generation=1,
                 image_digest=checkpoint.image_digest,
                 parent=parent.id,
