@@ -287,6 +287,8 @@ class Caller(asyncio.Protocol):
         self._deaf = True
         for reason in list(self._holds):
             self.let_go(reason)
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
         self._loop.call_later(LINGER_S, self._close)
 
     def _close(self) -> None:
@@ -299,6 +301,9 @@ class Caller(asyncio.Protocol):
             return
         self._deaf = True
         self._set_timer(None)
+        if self._reading is not None and self._exchange is not None:
+            self._exchange.fail(error)  # in the middle of its body, which will never be whole
+            return
         self._waiting.append(error)
         self._turn()
 

@@ -43,6 +43,7 @@ class Exchange:
         self._line = line
         self._request = request
         self._door = door
+        self._failure: SkerryError | None = None
         self._guests = guests
         self._log = log
         self._body_bytes_max = body_bytes_max
@@ -63,7 +64,7 @@ class Exchange:
     async def run(self) -> None:
         """Until the caller has its answer. Cancelled when it leaves."""
         try:
-            self._request.check_length(self._body_bytes_max)
+            self._check()
             self._visit = await self._door.admit(self._request)
             if not self._redirects(self._visit):
                 await self._pass_on(self._visit)
@@ -71,6 +72,12 @@ class Exchange:
             self._refuse(error, None)
         finally:
             self._put_back()
+
+    def _check(self) -> None:
+        """Raises what is wrong with the request itself."""
+        if self._failure is not None:
+            raise self._failure
+        self._request.check_length(self._body_bytes_max)
 
     async def _pass_on(self, visit: Visit) -> None:
         head = passed.to_guest(self._request, client=self._line.client, scheme=self._line.scheme)
@@ -84,6 +91,7 @@ class Exchange:
                 return self._close_with(error)
             self._over = asyncio.get_running_loop().create_future()
         self._guest = await self._guests.open(visit, self._line.client)
+        self._check()  # more of its body may have come while the sandbox was reached
         self._guest.begin(head, self._request, self)
         self._line.let_go("body")
         return self._close_with(await self._answered())
@@ -224,12 +232,17 @@ class Exchange:
             return
         self._body_bytes += len(part)
         if isinstance(self._request.length, Chunked) and self._body_bytes > self._body_bytes_max:
-            self.keeps = False
-            self._end(too_large(self._body_bytes_max))
+            self.fail(too_large(self._body_bytes_max))
             return
         self._request.feed(part)
         if not self._request.is_taken:
             self._line.hold("body")
+
+    def fail(self, error: SkerryError) -> None:
+        """The rest of the request is not to be read."""
+        self.keeps = False
+        self._failure = error
+        self._end(error)
 
     def on_caller_full(self, full: bool) -> None:
         if self._guest is not None:

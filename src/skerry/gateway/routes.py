@@ -68,7 +68,7 @@ async def follow(routes: Routes, control: ControlClient, log: Log) -> None:
                 pause_s, told = AGAIN_S, False
         except Unavailable as error:
             if not told:
-                log.info("serving by what control said last", because=error.because)
+                log.info("control is away; what it said last goes on to hold", because=error.because)
                 told = True
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, AGAIN_S_MAX)

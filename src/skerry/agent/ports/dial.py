@@ -78,8 +78,8 @@ class Dialer:
             return
         mine = self._polling[network, port] = asyncio.Event()
         try:
-            while loop.time() < deadline_s and not await asyncio.to_thread(_listens, network, port):
-                await asyncio.sleep(LISTEN_POLL_S)  # the kernel does not tell
+            while loop.time() < deadline_s and not await asyncio.to_thread(_listens, network, port):  # noqa: ASYNC110
+                await asyncio.sleep(LISTEN_POLL_S)
         finally:
             del self._polling[network, port]
             mine.set()

@@ -16,7 +16,7 @@ async def relay(
     *,
     before: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """`moved` is called for every chunk, and `before` is waited for before one of `one` is passed on. An end of one side
+    """`moved` is called for every chunk, and `before` is waited for before one of `one` is passed on. An end of a side
     is passed on as such: the other may go on talking. Raises OSError when a side breaks off; both sockets stay the
     caller's to close."""
     there = asyncio.ensure_future(_pump(one, other, moved, before))
