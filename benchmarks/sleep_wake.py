@@ -21,8 +21,7 @@ ANSWER_S_MAX = 30.0
 
 
 def server(port: int) -> list[str]:
-    folder = "mkdir -p /srv/www && echo hello > /srv/www/hello && cd /srv/www"
-    return ["/bin/sh", "-c", f"{folder} && exec python3 -m http.server {port}"]
+    return ["python3", "-m", "http.server", str(port), "--directory", "/etc"]
 
 
 class Callers:
@@ -32,7 +31,7 @@ class Callers:
         host, _, port = served.settings.url_listen.rpartition(":")
         self._address = host, int(port)
         lines = [
-            "GET /hello HTTP/1.1",
+            "GET /hostname HTTP/1.1",
             f"Host: {name}--{PORT}.localhost:{port}",
             f"Authorization: Bearer {served.key}",
             "Connection: close",

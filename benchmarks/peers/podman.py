@@ -101,7 +101,7 @@ class Podman:
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self._port)) as connection:
-                    connection.sendall(b"GET /hello HTTP/1.0\r\n\r\n")
+                    connection.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
                     if connection.recv(1):
                         return
             except OSError:

@@ -18,6 +18,9 @@ LISTEN_WAIT_S = 20.0
 """How long a sandbox that has just been woken, or started, may take until its program listens."""
 LISTEN_POLL_S = 0.005
 CONNECT_S_MAX = 5.0
+ANSWER_S_MAX = 0.02
+"""The kernel answers for a program that listens, within microseconds, unless its queue is full: Python's http.server
+has room for five. Then what was sent is lost, and the kernel would send it again only after a second."""
 AWAKE_WAIT_S = 0.0
 """One that was awake all the while either listens or does not: its caller is told at once, as on any machine."""
 LOOPBACK = "127.0.0.1"
@@ -33,6 +36,8 @@ class Dialer:
         self._slots = slots
         self._polling: dict[tuple[Path, int], asyncio.Event] = {}
         """Ports that somebody already looks at, set when somebody listens there or nobody looks any more."""
+        self._full: dict[tuple[Path, int], asyncio.Lock] = {}
+        """Held by the one caller that tries again at a port whose queue is full; the others stand in line."""
 
     def sleeps(self, sandbox_id: str) -> bool:
         return self._sandboxes.sleeps(sandbox_id)
@@ -59,12 +64,31 @@ class Dialer:
         deadline_s = loop.time() + wait_s
         while True:
             for host in hosts:
-                connected = await _connect(network, host, port)
+                connected = await self._connect(network, host, port)
                 if connected is not None:
                     return connected
             if loop.time() >= deadline_s:
                 raise Unavailable(f"nobody listens on port {port} in the sandbox", retry_after_s=1)
             await self._look(network, port, deadline_s)
+
+    async def _connect(self, network: Path, host: str, port: int) -> socket.socket | None:
+        """None when nobody listens there. Raises Unavailable when somebody does and takes no connections."""
+        try:
+            return await _connect(network, host, port)
+        except TimeoutError:
+            pass
+        place = network, port
+        turn = self._full.setdefault(place, asyncio.Lock())
+        try:
+            async with asyncio.timeout(CONNECT_S_MAX), turn:
+                while True:
+                    with contextlib.suppress(TimeoutError):
+                        return await _connect(network, host, port)
+        except TimeoutError:
+            raise Unavailable(f"port {port} in the sandbox takes no more connections", retry_after_s=1) from None
+        finally:
+            if not turn.locked():
+                self._full.pop(place, None)
 
     async def _look(self, network: Path, port: int, deadline_s: float) -> None:
         """Until it is worth trying. Of all who wait for one port only one looks: fifty would take from the starting
@@ -105,18 +129,21 @@ def _listens(network: Path, port: int) -> bool:
 
 
 async def _connect(network: Path, host: str, port: int) -> socket.socket | None:
-    """None when nobody listens there."""
+    """None when nobody listens there. Raises TimeoutError when there is no answer."""
     made: list[socket.socket] = []
     await asyncio.to_thread(inside, network, lambda: made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM)))
     [fresh] = made
     try:
         fresh.setblocking(False)
         fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        async with asyncio.timeout(CONNECT_S_MAX):
+        async with asyncio.timeout(ANSWER_S_MAX):
             await asyncio.get_running_loop().sock_connect(fresh, (host, port))
-    except OSError as error:  # TimeoutError is one
+    except TimeoutError:
         fresh.close()
-        if isinstance(error, TimeoutError) or error.errno in _NOBODY:
+        raise
+    except OSError as error:
+        fresh.close()
+        if error.errno in _NOBODY:
             return None
         raise Unavailable(f"port {port} in the sandbox cannot be reached", because=str(error)) from None
     except BaseException:
