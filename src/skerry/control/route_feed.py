@@ -18,42 +18,60 @@ NEWS_MAX = 1000
 """Told at one time to one gateway; one that is further behind is told everything again."""
 
 
+class _Ear:
+    """What one gateway has not been told yet."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Sandbox] = asyncio.Queue(NEWS_MAX)
+        self.is_behind = False
+        """Something was left out."""
+
+    def hear(self, sandbox: Sandbox) -> None:
+        if self.queue.full():
+            self.is_behind = True
+        else:
+            self.queue.put_nowait(sandbox)
+
+    def forget(self) -> None:
+        self.is_behind = False
+        while not self.queue.empty():
+            self.queue.get_nowait()
+
+
 class RouteFeed:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._listening: set[asyncio.Queue[Sandbox]] = set()
+        self._listening: set[_Ear] = set()
 
     def about(self, record: Record) -> None:
         """Told of every commit."""
         if isinstance(record, Sandbox):
-            for queue in self._listening:
-                if not queue.full():
-                    queue.put_nowait(record)
+            for ear in self._listening:
+                ear.hear(record)
 
     async def news(self) -> AsyncIterator[RouteNews]:
         """For ever."""
-        queue: asyncio.Queue[Sandbox] = asyncio.Queue(NEWS_MAX)
+        ear = _Ear()
         beat_s = LOOK_EVERY_S if self._store.has_other_writers else BEAT_S
-        self._listening.add(queue)  # before reading, so that no change falls in between
+        self._listening.add(ear)  # before reading, so that no change falls in between
         try:
             told = await self._every()
             yield RouteNews(every=list(told.values()))
             while True:
                 try:
                     async with asyncio.timeout(beat_s):
-                        sandbox = await queue.get()
+                        sandbox = await ear.queue.get()
                 except TimeoutError:
                     yield await self._look_again(told)
                     continue
-                if queue.full():
-                    while not queue.empty():
-                        queue.get_nowait()
+                if ear.is_behind:
+                    ear.forget()
                     told = await self._every()
                     yield RouteNews(every=list(told.values()))
                 elif (news := _news_of(sandbox, told)) is not None:
                     yield news
         finally:
-            self._listening.discard(queue)
+            self._listening.discard(ear)
 
     async def _look_again(self, told: dict[str, Route]) -> RouteNews:
         if not self._store.has_other_writers:

@@ -267,7 +267,9 @@ class Caller(asyncio.Protocol):
             self.abort()
         finally:
             self._task = None
-        if self._owner.is_draining and self._transport is not None:
+        if self._transport is None:
+            return
+        if self._owner.is_draining:
             self._transport.close()
         elif self._reading is None and not self._deaf:
             self._set_timer(IDLE_S_MAX)
