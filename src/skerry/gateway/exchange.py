@@ -55,6 +55,8 @@ class Exchange:
         self._head_sent = False
         self._interim_sent = False
         self._chunked = False
+        self._unsent: list[bytes] = []
+        """Of the answer: head and first bytes mostly come together, and leave so."""
         self.is_upgrade = request.upgrades
         self.is_tunnel = False
         # What follows the head of a WebSocket is not HTTP, whatever the sandbox answers to it.
@@ -155,7 +157,8 @@ class Exchange:
         lines = [*lines, b"Content-Length: %d" % len(body)]
         self._send_head(status, reason_of(status), lines)
         if self._request.method != b"HEAD":
-            self._line.write(body)
+            self._unsent.append(body)
+        self.on_pause()
 
     def _cookie_lines(self) -> list[bytes]:
         if self._visit is None or self._visit.cookie is None:
@@ -172,7 +175,7 @@ class Exchange:
         self.keeps = self.keeps and self._request.complete and not self._line.is_draining
         if not self.keeps:
             lines = [*lines, b"Connection: close"]
-        self._line.write(b"\r\n".join([b"HTTP/1.1 %d %b" % (status, reason), *lines]) + b"\r\n\r\n")
+        self._unsent.append(b"\r\n".join([b"HTTP/1.1 %d %b" % (status, reason), *lines]) + b"\r\n\r\n")
 
     # Told by the sandbox's connection
 
@@ -199,11 +202,17 @@ class Exchange:
         self._send_head(status, reason or reason_of(status), lines)
 
     def on_data(self, data: bytes) -> None:
-        self._line.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._unsent.append(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def on_pause(self) -> None:
+        if self._unsent:
+            self._line.write(b"".join(self._unsent) if len(self._unsent) > 1 else self._unsent[0])
+            self._unsent.clear()
 
     def on_end(self) -> None:
         if self._chunked:
-            self._line.write(b"0\r\n\r\n")
+            self._unsent.append(b"0\r\n\r\n")
+        self.on_pause()
         self._end(None)
 
     def on_tunnel(self, headers: Headers, first: bytes) -> None:

@@ -28,6 +28,10 @@ class Listener(Protocol):
     def on_interim(self, status: int, headers: Headers) -> None: ...
     def on_head(self, status: int, reason: bytes, headers: Headers, length: Length) -> None: ...
     def on_data(self, data: bytes) -> None: ...
+    def on_pause(self) -> None:
+        """All that had come has been told."""
+        ...
+
     def on_end(self) -> None: ...
     def on_tunnel(self, headers: Headers, first: bytes) -> None: ...
     def on_broken(self, error: SkerryError) -> None: ...
@@ -156,9 +160,17 @@ class Guest(asyncio.Protocol):
         if self._listener is None:  # it speaks without being asked
             self.abort()
             return
+        self._read(self._listener, data)
+
+    def _read(self, listener: Listener, data: bytes) -> None:
         if self._tunnel:
-            self._listener.on_data(data)
-            return
+            listener.on_data(data)
+        else:
+            self._parse(data)
+        if self._listener is listener:
+            listener.on_pause()
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:

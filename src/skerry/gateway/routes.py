@@ -9,8 +9,8 @@ from skerry.gateway.control import ControlClient
 from skerry.model.url import Route, RouteNews, read_host
 from skerry.telemetry import Log
 
-AGAIN_S = 0.2
-AGAIN_S_MAX = 2.0
+AGAIN_S = 0.05
+AGAIN_S_MAX = 0.4
 
 
 class Routes:

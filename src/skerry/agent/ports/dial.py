@@ -8,7 +8,7 @@ import errno
 import socket
 from pathlib import Path
 
-from skerry.agent.namespaces import inside
+from skerry.agent.namespaces import inside, socket_inside
 from skerry.agent.sandboxes import Sandboxes
 from skerry.agent.sleep.sleeper import Sleeper
 from skerry.agent.slots import SlotPool
@@ -130,9 +130,7 @@ def _listens(network: Path, port: int) -> bool:
 
 async def _connect(network: Path, host: str, port: int) -> socket.socket | None:
     """None when nobody listens there. Raises TimeoutError when there is no answer."""
-    made: list[socket.socket] = []
-    await asyncio.to_thread(inside, network, lambda: made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM)))
-    [fresh] = made
+    fresh = socket_inside(network)
     try:
         fresh.setblocking(False)
         fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
