@@ -94,12 +94,13 @@ class Served:
 
     def __init__(self, pool_size: str = "8GiB", **settings: object) -> None:
         self.data_dir = Path(tempfile.mkdtemp(prefix="skerry-bench-", dir="/var/tmp"))
-        port = _free_port()
+        port, url_port = _free_port(), _free_port()
         # Another benchmark, or the tests, may run beside this one with the usual addresses.
         subnet = f"10.{210 + os.getpid() % 40}.0.0/16"
         self.settings = Settings(
             data_dir=self.data_dir,
             listen=f"127.0.0.1:{port}",
+            url_listen=f"127.0.0.1:{url_port}",
             network_subnet=subnet,
             pool_size=pool_size,  # pyright: ignore[reportArgumentType]
             log_level="warning",
@@ -111,6 +112,7 @@ class Served:
             **{name: value for name, value in os.environ.items() if not name.startswith(("SKERRY_", "PYTHON"))},
             **{f"SKERRY_{name.upper()}": str(value) for name, value in settings.items()},
             "SKERRY_DATA_DIR": str(self.data_dir),
+            "SKERRY_URL_LISTEN": self.settings.url_listen,
         }
 
     def __enter__(self) -> Served:
@@ -142,7 +144,7 @@ class Served:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_S_MAX
-        for path in (self.settings.agent_socket, self.settings.control_socket):
+        for path in (self.settings.agent_socket, self.settings.control_socket, self.settings.gateway_socket):
             while True:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     raise Refused(f"skerry serve did not come up (exit code {self.process.returncode})")
@@ -156,11 +158,11 @@ class Served:
         return Api(str(self.settings.control_socket), self.key)
 
     def programs(self) -> dict[str, int]:
-        """Pids of the supervisor, the agent and control."""
+        """Pids of the supervisor, the agent, control and the gateway."""
         found = {"serve": self.process.pid}
         for pid in _children(self.process.pid):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            for name in ("agent", "control"):
+            for name in ("agent", "control", "gateway"):
                 if name.encode() in command:
                     found[name] = pid
         return found

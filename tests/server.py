@@ -125,11 +125,12 @@ class Reaper(threading.Thread):
 class Server:
     """`programs` started one by one under this process, so that a test can kill and restart each at will."""
 
-    def __init__(self, data_dir: Path, *, subnet: str, port: int, **settings: object) -> None:
+    def __init__(self, data_dir: Path, *, subnet: str, port: int, url_port: int = 0, **settings: object) -> None:
         self.settings = Settings(
             data_dir=data_dir,
             run_dir=Path("/run") / f"skt-{data_dir.name[-8:]}",
             listen=f"127.0.0.1:{port}",
+            url_listen=f"127.0.0.1:{url_port}",
             network_subnet=subnet,
             **{"pool_size": "4GiB", "log_level": "warning", **settings},  # pyright: ignore[reportArgumentType]
         )
@@ -183,7 +184,7 @@ class Server:
             self._children[name].wait()
 
     def stop(self, *names: str) -> None:
-        for name in names or ("control", "agent"):
+        for name in names or ("gateway", "control", "agent"):
             child = self._children.get(name)
             if child is not None and child.poll() is None:
                 child.terminate()
@@ -195,7 +196,7 @@ class Server:
 
     def revive(self) -> None:
         """Start whatever has died, as the supervisor would."""
-        dead = [name for name in ("agent", "control") if not self.alive(name)]
+        dead = [name for name in self._children if not self.alive(name)]
         if dead:
             self.start(*dead)
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from skerry.model.fields import Size
@@ -29,6 +30,19 @@ def _address(text: str) -> str:
     return str(ipaddress.IPv4Address(text))
 
 
+def _host_port(listen: str) -> str:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("expected HOST:PORT, such as 127.0.0.1:7080")
+    return listen
+
+
+def _domain(name: str) -> str:
+    if len(name) > 180 or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", name):
+        raise ValueError("expected a domain in lower case, such as boxes.example.com")
+    return name
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SKERRY_", frozen=True, extra="forbid")
 
@@ -38,6 +52,16 @@ class Settings(BaseSettings):
     """What a reboot may lose: pipes, container state. None: /run/skerry, or /run/skerry-INSTANCE."""
     listen: str = "127.0.0.1:7070"
     """HOST:PORT of the API. Loopback by default: whoever holds a key is nearly root here."""
+    url_listen: Annotated[str, AfterValidator(_host_port)] = "127.0.0.1:7080"
+    """HOST:PORT of the sandboxes' URLs. Loopback by default: opening it to others is a decision."""
+    url_domain: Annotated[str, AfterValidator(_domain)] = "localhost"
+    """Sandboxes are at NAME--PORT.DOMAIN; localhost needs no DNS. Another needs a record for *.DOMAIN."""
+    url_certificate: Path | None = None
+    """PEM file of the certificate of *.DOMAIN and what leads to its root. None: no TLS."""
+    url_key: Path | None = None
+    """PEM file of its key. None: no TLS."""
+    url_body_bytes_max: Annotated[Size, Field(ge=1024)] = 10 * GIB
+    """Largest body of one request to a URL. It is streamed and costs us nothing; this stops what never ends."""
     database_url: str | None = None
     """SQLAlchemy async URL; None: SQLite in data_dir. PostgreSQL: postgresql+psycopg://…"""
     log_level: str = "info"
@@ -93,6 +117,12 @@ class Settings(BaseSettings):
         data_dir = Path(given.get("data_dir") or dict(env_settings()).get("data_dir") or "/var/lib/skerry")
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, data_dir / "skerry.toml")
 
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.url_certificate is None) != (self.url_key is None):
+            raise ValueError("url_certificate and url_key go together: give both, or none")
+        return self
+
     @property
     def instance(self) -> str:
         """Four hex digits that keep two installations on one machine apart (names of cgroups, links, tables)."""
@@ -113,6 +143,25 @@ class Settings(BaseSettings):
     @property
     def streams_socket(self) -> Path:
         return self.run_path / "streams.sock"
+
+    @property
+    def gateway_socket(self) -> Path:
+        return self.run_path / "gateway.sock"
+
+    @property
+    def url_secret_path(self) -> Path:
+        return self.data_dir / "url.secret"
+
+    @property
+    def url_scheme(self) -> str:
+        return "http" if self.url_certificate is None else "https"
+
+    @property
+    def url_place(self) -> str:
+        """What follows `NAME--PORT.` in a URL."""
+        port = self.url_listen.rpartition(":")[2]
+        usual = "80" if self.url_certificate is None else "443"
+        return self.url_domain if port == usual else f"{self.url_domain}:{port}"
 
     @property
     def admin_key_path(self) -> Path:

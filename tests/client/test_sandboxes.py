@@ -102,6 +102,12 @@ def test_stop_start_update_delete(client: Any, box: Any) -> None:
         box.info()
 
 
+def test_urls(box: Any) -> None:
+    assert box.url(8080) == f"http://{box.name}--8080.localhost:7080/"
+    assert box.url(8080, expires_s=60).endswith("/?skerry_token=signed")
+    assert box.update(public=True).spec.public is True
+
+
 def test_sleep_wake_and_leases(client: Any, box: Any) -> None:
     box.sleep(cold=True)
     assert box.info().state is S.ASLEEP

@@ -24,10 +24,11 @@ def serve(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "skerry.main", "serve", "--data-dir", str(settings.data_dir), "--listen"]
     command += [f"127.0.0.1:{free_port()}", "--network-subnet", settings.network_subnet, "--pool-size", "2GiB"]
     with log.open("ab") as output:
-        environment = os.environ | {"SKERRY_RUN_DIR": str(settings.run_path)}
+        own = {"SKERRY_RUN_DIR": str(settings.run_path), "SKERRY_URL_LISTEN": settings.url_listen}
+        environment = os.environ | own
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     deadline = time.monotonic() + 60
-    while not all(serves(settings, name, process.pid) for name in ("agent", "control")):
+    while not all(serves(settings, name, process.pid) for name in ("agent", "control", "gateway")):
         assert process.poll() is None, log.read_text()[-2000:]
         assert time.monotonic() < deadline, log.read_text()[-2000:]
         time.sleep(0.05)

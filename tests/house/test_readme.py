@@ -17,6 +17,8 @@ FIGURES = (
     "cli_start/exec_ms",
     "density/memory_mib_per_sandbox",
     "density/create_per_s",
+    "sleep_wake/warm_ms_p50",
+    "sleep_wake/cold_ms_p50",
     "api_load/failures",
     "proxy/throughput",
     "proxy/latency_ms_p50",

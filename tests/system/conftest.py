@@ -25,7 +25,7 @@ def free_port() -> int:
 def make_server(subnet: str, **settings: object) -> Server:
     assert os.geteuid() == 0, "system tests need root: run `make test` as root"
     data_dir = Path(f"/var/tmp/skerry-test/{secrets.token_hex(4)}")
-    return Server(data_dir, subnet=subnet, port=free_port(), **settings)
+    return Server(data_dir, subnet=subnet, port=free_port(), url_port=free_port(), **settings)
 
 
 def connect(server: Server) -> Client:

@@ -28,6 +28,7 @@ from skerry.client import flows
 from skerry.client.call import Call
 from skerry.client.calls import sandboxes as calls
 from skerry.client.calls import sleep as sleep_calls
+from skerry.client.calls import urls as url_calls
 from skerry.errors import SkerryError, Unavailable
 
 WATCH_EVERY_S = 2.0
@@ -41,6 +42,7 @@ ENTRIES = {
     "stop": Entry("skerry.cli.sandbox:stop", "Stop a sandbox; its disk stays.", _IN),
     "sleep": Entry("skerry.cli.sleep:sleep", "Let it rest until it is wanted.", _IN),
     "wake": Entry("skerry.cli.sleep:wake", "Wake it.", _IN),
+    "url": Entry("skerry.cli.url:url", "Where its ports are reached from outside.", _IN),
     "delete": Entry("skerry.cli.sandbox:delete", "Delete sandboxes.", _IN),
     "update": Entry("skerry.cli.sandbox:update", "Change name, labels, protection or idle time.", _IN),
     "logs": Entry("skerry.cli.watching:logs", "What its main process printed.", _IN),
@@ -166,6 +168,7 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "image digest": body.get("image_digest"),
             "command": " ".join(parts(spec, "command")),
             "address": body.get("address"),
+            "url": _address(invocation, body),
             "network": "off" if network.get("enabled") is False else _reach(network),
             "bandwidth": _bandwidth(part(spec, "bandwidth")),
             "ports": published(spec),
@@ -206,6 +209,12 @@ def _activity(invocation: Invocation, body: Any) -> Any:
         return invocation.ask(sleep_calls.activity(body["id"]))
     except Unavailable:
         return None
+
+
+def _address(invocation: Invocation, body: Any) -> str:
+    """Of its ports, from outside."""
+    told = invocation.ask(url_calls.get(body["id"]))
+    return f"{told['url']} ({'public' if told['public'] else 'private'})"
 
 
 def _wakefulness(activity: Any) -> dict[str, Any]:
@@ -319,6 +328,7 @@ def delete(invocation: Invocation, sandboxes: tuple[str, ...], force: bool, yes:
 @click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Add or change a label. Repeat.")
 @click.option("--remove-label", multiple=True, metavar="KEY", help="Take a label away. Repeat.")
 @click.option("--protect/--no-protect", default=None, help="Refuse to delete it, or not.")
+@click.option("--public/--private", default=None, help="Let everybody open its URLs, or only who has a key or a link.")
 @click.option("--idle", metavar="TIME", help="Fall asleep after so long unused, or never.")
 @click.option("--cold-after", metavar="TIME", help="Go cold after so long asleep, or never.")
 @click.option("--idle-cpu", type=float, metavar="CORES", help="Using more than this counts as activity.")

@@ -15,7 +15,7 @@ import click
 if TYPE_CHECKING:
     from skerry.settings import Settings
 
-PROGRAMS = ("agent", "control")
+PROGRAMS = ("agent", "control", "gateway")
 CANNOT_START = 2
 PORT_MAX = 65_535
 DATABASES = ("postgresql+psycopg://", "sqlite+aiosqlite:///")
@@ -48,6 +48,10 @@ WantedBy=multi-user.target
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Database, keys and disks [/var/lib/skerry].")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Sockets and pipes [/run/skerry-…].")
 @click.option("--listen", metavar="HOST:PORT", help="Address of the API [127.0.0.1:7070].")
+@click.option("--url-listen", metavar="HOST:PORT", help="Address of the sandboxes' URLs [127.0.0.1:7080].")
+@click.option("--url-domain", metavar="DOMAIN", help="URLs are NAME--PORT.DOMAIN [localhost].")
+@click.option("--url-certificate", type=click.Path(path_type=Path), help="Certificate for TLS on URLs, as PEM.")
+@click.option("--url-key", type=click.Path(path_type=Path), help="Its key, as PEM.")
 @click.option(
     "--share", type=click.Path(path_type=Path), multiple=True, help="Host folder sandboxes may mount; repeat."
 )
@@ -62,7 +66,7 @@ WantedBy=multi-user.target
 @click.option("--programs", default=",".join(PROGRAMS), show_default=True, help="Which programs to start here.")
 @click.option("--print-unit", is_flag=True, help="Print a systemd unit and exit.")
 def serve(programs: str, print_unit: bool, **options: Any) -> None:
-    """Start the control plane and the agent under one supervisor, and keep them running.
+    """Start the control plane, the agent and the gateway under one supervisor, and keep them running.
 
     Ctrl-C or SIGTERM stops them in order; sandboxes go on, and the next start adopts them. Every option is also an
     environment variable (SKERRY_LISTEN, …) and a line in DATA_DIR/skerry.toml; the option wins.
@@ -91,7 +95,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     from skerry.settings import Settings
 
     given = {name: value for name, value in options.items() if value is not None and value != ()}
-    for name in ("data_dir", "run_dir", "pool_path"):
+    for name in ("data_dir", "run_dir", "pool_path", "url_certificate", "url_key"):
         if name in given:
             given[name] = given[name].absolute()
     if "share" in given:
@@ -137,18 +141,25 @@ def _check_host(settings: Settings) -> None:
 
 def _check_address(settings: Settings, names: list[str]) -> None:
     """Said here in one sentence, since a program that fails at its first breath can only say it in a log."""
-    if "control" not in names:
-        return
-    host, _, port = settings.listen.rpartition(":")
+    for name, option, listen in (
+        ("control", "--listen", settings.listen),
+        ("gateway", "--url-listen", settings.url_listen),
+    ):
+        if name in names:
+            _check_free(option, listen)
+
+
+def _check_free(option: str, listen: str) -> None:
+    host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > PORT_MAX:
-        _refuse(f"--listen: expected HOST:PORT, got {settings.listen!r}")
+        _refuse(f"{option}: expected HOST:PORT, got {listen!r}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        _refuse(f"cannot listen on {settings.listen}: {error.strerror}; try another --listen")
+        _refuse(f"cannot listen on {listen}: {error.strerror}; try another {option}")
 
 
 def _check_alone(settings: Settings) -> None:
@@ -199,6 +210,7 @@ def _banner(settings: Settings, names: list[str]) -> str:
         told += [
             f"  address   http://{settings.listen}",
             f"  key       {settings.admin_key_path}",
+            f"  URLs      {settings.url_scheme}://NAME--PORT.{settings.url_place}",
             "Next, in another terminal:",
             "  skerry image build debian:12 --recipe debian:12",
             "  skerry run debian:12 -- echo hello",

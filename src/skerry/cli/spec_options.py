@@ -19,6 +19,7 @@ FLAGS = {
     "self_checkpoint": "self_checkpoint",
     "self_lease": "self_lease",
     "squeeze": "squeeze",
+    "public": "public",
 }
 """Option -> field."""
 
@@ -63,6 +64,7 @@ _OPTIONS = (
     click.option("--cold-after", metavar="TIME", help="Go from warm to cold after so long, or never [likewise]."),
     click.option("--idle-cpu", type=float, metavar="CORES", help="Using more than this counts as activity."),
     click.option("--squeeze", is_flag=True, help="Give what it can of its memory back when it falls asleep."),
+    click.option("--public", is_flag=True, help="Let everybody open the URLs of its ports, without a key or a link."),
     click.option("--checkpoint-every", type=DURATION, metavar="TIME", help="Checkpoint it by itself, such as 10m."),
     click.option("--checkpoint-keep", type=int, metavar="N", help="How many of those stay [10]."),
     click.option("--checkpoint-max-age", type=DURATION, metavar="TIME", help="How long those stay."),

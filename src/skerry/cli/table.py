@@ -21,6 +21,7 @@ COMMANDS: dict[str, Entry] = {
     "exec": Entry("skerry.cli.execute:execute", "Run a command in a sandbox.", OFTEN),
     "shell": Entry("skerry.cli.execute:shell", "Open a shell in a sandbox.", OFTEN),
     "cp": Entry("skerry.cli.cp:cp", "Copy files to or from a sandbox.", OFTEN),
+    "url": Entry("skerry.cli.url:url", "Where a port of a sandbox is reached from outside.", OFTEN),
     "ps": Entry("skerry.cli.sandbox:list_sandboxes", "List sandboxes.", OFTEN),
     "logs": Entry("skerry.cli.watching:logs", "What a sandbox's main process printed.", OFTEN),
     "checkpoint": Entry(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from skerry.model.sandbox import Sandbox
     from skerry.model.sleep import Activity, Lease
     from skerry.model.stats import Stats
+    from skerry.model.url import Url
 
 
 def _read(kind: type[BaseModel], body: Any) -> Any:
@@ -177,3 +178,9 @@ def node(body: Any) -> Node:
     from skerry.model.node import Node
 
     return _read(Node, body)
+
+
+def url(body: Any) -> Url:
+    from skerry.model.url import Url
+
+    return _read(Url, body)

@@ -20,6 +20,7 @@ from skerry.client.calls import cloud
 from skerry.client.calls import ports as port_calls
 from skerry.client.calls import sandboxes as calls
 from skerry.client.calls import sleep as sleep_calls
+from skerry.client.calls import urls as url_calls
 from skerry.client.calls.sandboxes import SpecOptions
 from skerry.client.commands_async import AsyncCommands
 from skerry.client.files_async import AsyncCheckpointFiles, AsyncFiles
@@ -130,6 +131,7 @@ class AsyncSandbox:
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         protected: bool | None = None,
+        public: bool | None = None,
         idle: float | str | None = None,
         cold_after: float | str | None = None,
         idle_cpu: float | None = None,
@@ -141,6 +143,7 @@ class AsyncSandbox:
             "name": name,
             "labels": None if labels is None else dict(labels),
             "protected": protected,
+            "public": public,
             "idle": idle,
             "cold_after": cold_after,
             "idle_cpu": idle_cpu,
@@ -191,6 +194,12 @@ class AsyncSandbox:
 
         path = port_calls.connect_path(self.id, remote)
         return await begin(self.client.transport, path, port=local, address=address)
+
+    async def url(self, port: int, expires_s: float | None = None) -> str:
+        """Where `port` of it is reached over HTTP. A private sandbox asks for a key there; with `expires_s` the URL
+        opens it by itself for so long, at most 30 days."""
+        call = url_calls.get(self.id, port) if expires_s is None else url_calls.sign(self.id, port, expires_s)
+        return (await self._send(call)).url
 
     async def checkpoint(self, comment: str = "", *, timeout_s: float = TIMEOUT_S) -> Checkpoint:
         """Keep the disk as it is now; takes milliseconds whatever its size. Memory is not part of it."""

@@ -23,11 +23,14 @@ from skerry.control.api.operations import OperationRoutes
 from skerry.control.api.ports import HeldPorts, PortRoutes
 from skerry.control.api.sandboxes import SandboxRoutes
 from skerry.control.api.sleep import SleepRoutes
+from skerry.control.api.urls import UrlRoutes
 from skerry.control.first_key import ensure_first_key
 from skerry.control.keys import KeyRing
+from skerry.control.links import Links
 from skerry.control.passage.http import Passage
 from skerry.control.passage.target import Targets
 from skerry.control.reconcilers import Reconcilers
+from skerry.control.route_feed import RouteFeed
 from skerry.control.sleeping import Sleeping
 from skerry.control.waiting import Waiter
 from skerry.control.wakeups import Wakeups
@@ -61,8 +64,12 @@ class Control:
             node_name=socket.gethostname(),
         )
         self._keys = KeyRing(self.store, self._clock, self._write_use)
+        self._links = Links(settings)
         self.api = self._build_api()
-        self.web: ASGIApp = build_web(Passage(self.api, Targets(self.store), self.agent), self._keys, settings)
+        self._feed = RouteFeed(self.store)
+        self.store.changes.listen(self._feed.about)
+        passage = Passage(self.api, Targets(self.store), self.agent)
+        self.web: ASGIApp = build_web(passage, self._keys, self._feed, settings)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -70,6 +77,7 @@ class Control:
             stack.push_async_callback(self.store.close)
             await self.store.open()
             await ensure_first_key(self.store, self._settings.admin_key_path)
+            self._links.open()
             await stack.enter_async_context(self.agent)
             await stack.enter_async_context(self._group)
             self.reconcilers.start()
@@ -93,6 +101,7 @@ class Control:
                 CheckpointRoutes(store, waiter).router(),
                 SleepRoutes(store, sleeping).router(),
                 PortRoutes(store, held).router(),
+                UrlRoutes(store, self._links, self._clock).router(),
                 SandboxRoutes(
                     store, waiter, sleeping, held, share=settings.share, sandboxes_max=settings.sandboxes_max
                 ).router(),

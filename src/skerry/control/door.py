@@ -28,6 +28,12 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+def is_tcp(scope: Scope) -> bool:
+    """A unix socket has no port."""
+    server = scope.get("server")
+    return server is not None and server[1] is not None
+
+
 class QuietEnd:
     """When the server stops it cancels what still goes on (followers of logs never end by themselves). Their
     connections are closed unfinished, which tells their clients; a stack trace for each would tell nobody anything."""
@@ -51,15 +57,11 @@ class HostCheck:
         self._names = {"localhost", listen_host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._is_tcp(scope) and not self._allowed(header(scope, b"host") or ""):
+        if is_tcp(scope) and not self._allowed(header(scope, b"host") or ""):
             error = Forbidden("this host name is not one of the server's; use its address or localhost")
             return await send_error(error, scope, receive, send)
         await self._app(scope, receive, send)
         return None
-
-    def _is_tcp(self, scope: Scope) -> bool:
-        server = scope.get("server")
-        return server is not None and server[1] is not None
 
     def _allowed(self, host: str) -> bool:
         name = host.lower()

@@ -16,7 +16,9 @@ from starlette.types import ASGIApp, Scope
 from skerry import __version__
 from skerry.control.door import Authentication, BodyLimit, HostCheck, QuietEnd
 from skerry.control.http_errors import error_response
+from skerry.control.inside import Inside
 from skerry.control.keys import KeyRing
+from skerry.control.route_feed import RouteFeed
 from skerry.control.validation import explain_body, explain_parameter
 from skerry.errors import Failed, Invalid, NotFound, SkerryError
 from skerry.settings import Settings
@@ -61,15 +63,16 @@ def build_api(routers: Sequence[APIRouter], log: Log) -> FastAPI:
     return api
 
 
-def build_web(inner: ASGIApp, keys: KeyRing, settings: Settings) -> ASGIApp:
-    """Outermost first: host, key, size of the body."""
+def build_web(inner: ASGIApp, keys: KeyRing, feed: RouteFeed, settings: Settings) -> ASGIApp:
+    """Outermost first: host, our own programs, key, size of the body."""
     limited = BodyLimit(
         inner,
         body_bytes_max=settings.body_bytes_max,
         upload_bytes_max=settings.upload_bytes_max,
         is_streamed=is_streamed,
     )
-    return QuietEnd(HostCheck(Authentication(limited, keys), settings.listen.rpartition(":")[0].strip("[]")))
+    inside = Inside(Authentication(limited, keys), feed, keys)
+    return QuietEnd(HostCheck(inside, settings.listen.rpartition(":")[0].strip("[]")))
 
 
 def is_streamed(scope: Scope) -> bool:

@@ -155,6 +155,8 @@ class SandboxSpec(Frozen):
     """How long it sleeps warm before it is stopped to give its memory back; None: what the server is set to."""
     idle_cpu: Annotated[float, Field(gt=0, le=256)] | None = None
     """Cores: using more than this on average while otherwise idle counts as activity. None: cpu is not looked at."""
+    public: bool = False
+    """Whether everybody who reaches the URLs of its ports may open them; else they take a key or a signed link."""
     squeeze: bool = False
     """When it falls asleep, have the kernel drop what it can of its memory, which makes waking slower."""
 
@@ -234,6 +236,7 @@ class SandboxUpdate(Frozen):
     name: Name | None = None
     labels: Labels | None = None
     protected: bool | None = None
+    public: bool | None = None
     idle: SleepAfter | None = None
     cold_after: SleepAfter | None = None
     idle_cpu: Annotated[float, Field(gt=0, le=256)] | None = None

@@ -19,3 +19,5 @@ class StreamRequest(Frozen):
     port: Port
     by: Annotated[str, Field(max_length=64)]
     """What it is for, as `inspect` shows it: `http 8080`, `tcp 5432`."""
+    wake: bool = True
+    """Wake it if it sleeps; else the answer is {"asleep": true}, for who must first ask whether it may be woken."""

@@ -1,6 +1,6 @@
 """The first thing a program runs: tie its life to the supervisor's, take its lock, read its settings, call its main.
 
-`python -m skerry.serve.launch agent|control`, with the settings as JSON in SKERRY_SETTINGS_JSON.
+`python -m skerry.serve.launch agent|control|gateway`, with the settings as JSON in SKERRY_SETTINGS_JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from skerry.errors import SkerryError
 from skerry.settings import Settings
 from skerry.telemetry import Log, route_standard_logging
 
-PROGRAMS = {"agent": "skerry.agent.program", "control": "skerry.control.program"}
+PROGRAMS = {
+    "agent": "skerry.agent.program",
+    "control": "skerry.control.program",
+    "gateway": "skerry.gateway.program",
+}
 SETTINGS_VARIABLE = "SKERRY_SETTINGS_JSON"
 CANNOT_START = 2
 CRASHED = 1

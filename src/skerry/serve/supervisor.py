@@ -11,8 +11,9 @@ from skerry.serve.programs import Program
 from skerry.serve.ready import answers_health, holds_lock
 from skerry.telemetry import Log
 
-STOP_ORDER = ("control", "agent")
-"""Control first: it must not see its agent go and call that a failure. Sandboxes go on."""
+STOP_ORDER = ("gateway", "control", "agent")
+"""The gateway first, while what it passes on can still be answered; control before its agent: it must not see that go
+and call it a failure. Sandboxes go on."""
 STOP_S_MAX = 15.0
 READY_POLL_FIRST_S = 0.05
 READY_POLL_MAX_S = 1.0

@@ -157,6 +157,11 @@ class Sandboxes(Records[Sandbox]):
         )
         return {row[0] for row in rows.all()}
 
+    async def reachable(self) -> list[Sandbox]:
+        """Those that have their name still: all that are neither deleted nor being so."""
+        c = self.table.c
+        return await self._many(select(c.body).where(_LIVING, c.state.not_in(GONE)).order_by(c.sequence))
+
     async def unapplied(self, limit: int, excluding: Sequence[str]) -> list[Sandbox]:
         """Those whose machine has not been told of the newest change of their spec, oldest first."""
         c = self.table.c

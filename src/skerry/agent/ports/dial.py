@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from pathlib import Path
 
-from skerry.agent.namespaces import inside
+from skerry.agent.namespaces import socket_inside
 from skerry.agent.ports.listening import listeners_of
 from skerry.agent.sandboxes import Sandboxes
 from skerry.agent.sleep.sleeper import Sleeper
@@ -18,8 +19,11 @@ from skerry.model.port import Protocol
 LISTEN_WAIT_S = 20.0
 """How long after its start, which may have been its waking, a sandbox's program may take until it listens. Of one that
 has run for longer the caller is told at once that nobody does, as on any machine."""
-LISTEN_POLL_S = 0.01
+LISTEN_POLL_S = 0.005
 CONNECT_S_MAX = 5.0
+ANSWER_S_MAX = 0.02
+"""The kernel answers for a program that listens, within microseconds, unless its queue is full: Python's http.server
+has room for five. Then what was sent is lost, and the kernel would send it again only after a second."""
 LOOPBACKS = ("127.0.0.1", "::1")
 _NOBODY = frozenset(
     {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EACCES}
@@ -32,7 +36,16 @@ class Dialer:
         self._sleeper = sleeper
         self._slots = slots
         self._waits: dict[tuple[str, int, Protocol], asyncio.Task[None]] = {}
+        self._full: dict[tuple[Path, int], asyncio.Lock] = {}
+        """Held by the one caller that tries again at a port whose queue is full; the others stand in line."""
         self._wakes: set[asyncio.Task[None]] = set()
+
+    def sleeps(self, sandbox_id: str) -> bool:
+        return self._sandboxes.sleeps(sandbox_id)
+
+    def is_cold(self, sandbox_id: str) -> bool:
+        """Whether nothing of it runs, and it starts for whoever wants it: what was connected to it no longer is."""
+        return self._sandboxes.sleeps(sandbox_id) and not self._sandboxes.runs(sandbox_id)
 
     async def connect(self, sandbox_id: str, port: int, by: str, protocol: Protocol = Protocol.TCP) -> socket.socket:
         """A connected, non-blocking socket, made inside the sandbox's network; the caller closes it. `by` says what
@@ -45,34 +58,14 @@ class Dialer:
             # Its address first: a program that trusts its own machine must not take us for it. Many development
             # servers listen on loopback alone, some of them on that of IPv6, so those come next.
             hosts = (*([address] if address else []), *LOOPBACKS)
-            if protocol is Protocol.UDP:
-                return await self._connect_udp(sandbox_id, network, hosts, port)
-            connected = await _connect(network, hosts, port)
+            connect = self._connect_udp if protocol is Protocol.UDP else self._connect_tcp
+            connected = await connect(network, hosts, port)
             if connected is None and self._is_young(sandbox_id):
                 await self._listening(sandbox_id, network, port, protocol)
-                connected = await _connect(network, hosts, port)
+                connected = await connect(network, hosts, port)
             if connected is None:
-                raise _nobody(port)
+                raise Unavailable(f"nobody listens on port {port} in the sandbox", retry_after_s=1)
             return connected
-
-    async def _connect_udp(self, sandbox_id: str, network: Path, hosts: tuple[str, ...], port: int) -> socket.socket:
-        """No handshake says whether anybody listens, so the kernel's table does."""
-        found = await asyncio.to_thread(_hosts_listening, network, hosts, port)
-        if not found and self._is_young(sandbox_id):
-            await self._listening(sandbox_id, network, port, Protocol.UDP)
-            found = await asyncio.to_thread(_hosts_listening, network, hosts, port)
-        connected = await _connect(network, found, port, Protocol.UDP)
-        if connected is None:
-            raise _nobody(port)
-        return connected
-
-    def _is_young(self, sandbox_id: str) -> bool:
-        ran_s = self._sandboxes.ran_for_s(sandbox_id)
-        return ran_s is not None and ran_s < LISTEN_WAIT_S
-
-    def is_cold(self, sandbox_id: str) -> bool:
-        """Whether nothing of it runs, and it starts for whoever wants it: what was connected to it no longer is."""
-        return self._sandboxes.sleeps(sandbox_id) and not self._sandboxes.runs(sandbox_id)
 
     def moved(self, sandbox_id: str, by: str, *, inward: bool) -> None:
         """Bytes went through an open connection: that is activity, and what goes to a sandbox wakes it."""
@@ -92,6 +85,10 @@ class Dialer:
         except SkerryError:
             return  # the next bytes try again, and whoever sent these waits for an answer as on a slow network
 
+    def _is_young(self, sandbox_id: str) -> bool:
+        ran_s = self._sandboxes.ran_for_s(sandbox_id)
+        return ran_s is not None and ran_s < LISTEN_WAIT_S
+
     async def _listening(self, sandbox_id: str, network: Path, port: int, protocol: Protocol) -> None:
         """Returns when somebody listens, or when nobody has for too long. All who wait for one port wait for one watch:
         it looks at the kernel's table, since a connection made to try would be one that the program has to serve."""
@@ -102,9 +99,36 @@ class Dialer:
             task.add_done_callback(lambda _: self._waits.pop(key, None))
         await asyncio.shield(task)
 
+    async def _connect_tcp(self, network: Path, hosts: tuple[str, ...], port: int) -> socket.socket | None:
+        """To the first of the hosts where somebody listens; None when nobody does. Raises Unavailable when somebody
+        does and takes no connections."""
+        for host in hosts:
+            try:
+                connected = await _connect(network, host, port, ANSWER_S_MAX)
+            except TimeoutError:
+                connected = await self._in_line(network, host, port)
+            if connected is not None:
+                return connected
+        return None
 
-def _nobody(port: int) -> Unavailable:
-    return Unavailable(f"nobody listens on port {port} in the sandbox", retry_after_s=1)
+    async def _in_line(self, network: Path, host: str, port: int) -> socket.socket | None:
+        place = network, port
+        turn = self._full.setdefault(place, asyncio.Lock())
+        try:
+            async with asyncio.timeout(CONNECT_S_MAX), turn:
+                while True:
+                    with contextlib.suppress(TimeoutError):
+                        return await _connect(network, host, port, ANSWER_S_MAX)
+        except TimeoutError:
+            raise Unavailable(f"port {port} in the sandbox takes no more connections", retry_after_s=1) from None
+        finally:
+            if not turn.locked():
+                self._full.pop(place, None)
+
+    async def _connect_udp(self, network: Path, hosts: tuple[str, ...], port: int) -> socket.socket | None:
+        """No handshake says whether anybody listens, so the kernel's table does."""
+        found = await asyncio.to_thread(_hosts_listening, network, hosts, port)
+        return await _connect(network, found[0], port, CONNECT_S_MAX, socket.SOCK_DGRAM) if found else None
 
 
 def _hosts_listening(network: Path, hosts: tuple[str, ...], port: int) -> tuple[str, ...]:
@@ -124,38 +148,25 @@ async def _until_listening(network: Path, port: int, protocol: Protocol) -> None
 
 
 async def _connect(
-    network: Path, hosts: tuple[str, ...], port: int, protocol: Protocol = Protocol.TCP
+    network: Path, host: str, port: int, answer_s: float, kind: socket.SocketKind = socket.SOCK_STREAM
 ) -> socket.socket | None:
-    """To the first of the hosts where somebody listens; None when nobody does."""
-    kind = socket.SOCK_STREAM if protocol is Protocol.TCP else socket.SOCK_DGRAM
-    made: list[socket.socket] = []
-    connected: socket.socket | None = None
-
-    def make() -> None:
-        made.extend(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) for host in hosts)
-
-    try:
-        await asyncio.to_thread(inside, network, make)
-        for fresh, host in zip(made, hosts, strict=True):
-            if await _connects(fresh, host, port):
-                connected = fresh
-                return connected
-        return None
-    finally:
-        for each in made:
-            if each is not connected:
-                each.close()
-
-
-async def _connects(fresh: socket.socket, host: str, port: int) -> bool:
+    """None when nobody listens there. Raises TimeoutError when there is no answer."""
+    fresh = socket_inside(network, socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
     try:
         fresh.setblocking(False)
-        if fresh.type == socket.SOCK_STREAM:
+        if kind is socket.SOCK_STREAM:
             fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        async with asyncio.timeout(CONNECT_S_MAX):
+        async with asyncio.timeout(answer_s):
             await asyncio.get_running_loop().sock_connect(fresh, (host, port))
-    except OSError as error:  # TimeoutError is one
-        if isinstance(error, TimeoutError) or error.errno in _NOBODY:
-            return False
+    except TimeoutError:
+        fresh.close()
+        raise
+    except OSError as error:
+        fresh.close()
+        if error.errno in _NOBODY:
+            return None
         raise Unavailable(f"port {port} in the sandbox cannot be reached", because=str(error)) from None
-    return True
+    except BaseException:
+        fresh.close()
+        raise
+    return fresh

@@ -1,8 +1,8 @@
 """The agent's socket for raw streams: one line names a sandbox and a port, and from then on the connection is that one.
 
-HTTP is not spoken here: what comes next need not be HTTP, and all traffic of a gateway passes here, so that every byte
-would pay for a parser in between. The line is JSON and ends with a newline; so does the answer: {} when connected, else
-the error body of the API, and the connection is closed.
+HTTP is not spoken here: what comes next need not be HTTP, and all traffic of a gateway passes here, so that a parser in
+between would be paid for by every byte. The line is JSON and ends with a newline; so does the answer: {} when it is
+connected; {"asleep": true} when it sleeps and was not to be woken, or the API's error body, and then it is closed.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ class Streams:
         with caller:
             try:
                 asked, rest = await _read_request(caller)
+                if not asked.wake and self._dialer.sleeps(asked.sandbox_id):
+                    await loop.sock_sendall(caller, b'{"asleep": true}\n')
+                    return
                 sandbox = await self._dialer.connect(asked.sandbox_id, asked.port, asked.by)
             except SkerryError as error:
                 await loop.sock_sendall(caller, json.dumps(error.wire()).encode() + b"\n")

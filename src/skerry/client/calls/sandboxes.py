@@ -45,6 +45,7 @@ class SpecOptions(TypedDict, total=False):
     cold_after: float | str | None
     idle_cpu: float | None
     squeeze: bool | None
+    public: bool | None
     checkpoints: CheckpointPolicy | Mapping[str, Any] | None
 
 

@@ -13,6 +13,8 @@ from skerry.model.sandbox import ForkRequest, S, Sandbox
 from skerry.store.transaction import Transaction
 
 NAME_CHARACTERS_MAX = 63
+NOT_INHERITED = {"protected": False, "public": False}
+"""A copy is not precious because its parent is, nor open to everybody."""
 
 
 async def fork(
@@ -44,7 +46,7 @@ async def fork(
                     update={
                         "name": name,
                         "labels": labels,
-                        "protected": False,
+                        **NOT_INHERITED,
                         "ports": own,
                         # As it is now: a fork of an old disk must not bring back what has been forbidden since.
                         "network": parent.spec.network,

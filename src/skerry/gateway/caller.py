@@ -1,0 +1,324 @@
+"""One caller's connection: reads its requests one after the other, lets each have its exchange, closes what stalls.
+
+A plain event-loop protocol for the same reason as the sandbox's side of it: a body, an event or a WebSocket message
+costs one callback and one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import httptools
+
+from skerry.errors import Invalid, LimitReached, SkerryError, TooLarge
+from skerry.gateway.answers import reason_of, refusal
+from skerry.gateway.exchange import Exchange
+from skerry.gateway.guest import Guest
+from skerry.gateway.request import HEAD_BYTES_MAX, HEADERS_MAX, Request
+
+HEAD_S_MAX = 20.0
+"""For the whole head of a request, and the TLS handshake before it: longer takes only who means to."""
+IDLE_S_MAX = 75.0
+"""Between two requests on one connection."""
+PIPELINED_MAX = 32
+"""Requests sent ahead on one connection, before the first is answered."""
+LINGER_S = 1.0
+"""A caller that is still sending when it has its answer reads it only if the connection stays for a moment."""
+TOO_LONG = 431
+
+
+class Owner(Protocol):
+    """The gateway, as its connections see it."""
+
+    is_draining: bool
+
+    def came(self, caller: Caller) -> bool:
+        """Whether there is room for it."""
+        ...
+
+    def left(self, caller: Caller) -> None: ...
+    def exchange(self, caller: Caller, request: Request) -> Exchange: ...
+    def failed(self, error: BaseException) -> None: ...
+
+
+class Caller(asyncio.Protocol):
+    def __init__(self, owner: Owner, scheme: str) -> None:
+        self.scheme = scheme
+        self.client = ""
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._reading: Request | None = None
+        """Its head is complete; its body may still come."""
+        self._waiting: deque[tuple[Request, Exchange] | SkerryError] = deque()
+        """In order; an error ends the connection when it is its turn."""
+        self._now: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._holds: set[str] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._guest: Guest | None = None
+        """At the other end of a tunnel."""
+        self._early: list[bytes] = []
+        """Sent by a WebSocket's caller before the sandbox has agreed to one."""
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._deaf = False
+        """Nothing that comes is looked at any more."""
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._exchange: Exchange | None = None
+
+    # Asked by the exchange
+
+    @property
+    def is_draining(self) -> bool:
+        return self._owner.is_draining
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def hold(self, reason: str) -> None:
+        if not self._holds and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._holds.add(reason)
+
+    def let_go(self, reason: str) -> None:
+        if reason not in self._holds:
+            return
+        self._holds.remove(reason)
+        if not self._holds and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def become_tunnel(self, guest: Guest) -> None:
+        self._guest = guest
+        early, self._early = self._early, []
+        for data in early:
+            guest.send_raw(data)
+        self.let_go("early")
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Asked by the gateway
+
+    def drain(self) -> None:
+        """Close if nothing goes on; else the answer under way is the last."""
+        if self._task is None and self._transport is not None:
+            self._transport.close()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.client = str(peer[0]) if peer else ""
+        if not self._owner.came(self):
+            self._deaf = True
+            self._say(LimitReached("the gateway has as many connections as it may; try again", retry_after_s=5), 503)
+            return
+        self._set_timer(HEAD_S_MAX)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._set_timer(None)
+        self._transport = None
+        self._waiting.clear()
+        if self._guest is not None:
+            self._guest.close()
+        if self._task is not None:
+            self._task.cancel()
+        self._writable.set()
+        self._owner.left(self)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        if self._now is not None:
+            self._now.on_caller_full(True)
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        if self._now is not None:
+            self._now.on_caller_full(False)
+
+    def data_received(self, data: bytes) -> None:
+        if self._guest is not None:
+            self._guest.send_raw(data)
+        elif self._early or self._deaf:
+            self._early_data(data)
+        else:
+            self._parse(data)
+
+    def _early_data(self, data: bytes) -> None:
+        if not self._deaf and data:
+            self._early.append(data)
+            self.hold("early")
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            rest = data[upgrade.args[0] :]
+            if self._exchange is not None and self._exchange.is_upgrade:
+                self._early.append(b"")  # from here on it is not HTTP
+                self._early_data(rest)
+                return
+            # Another protocol than WebSocket is not offered: the request is one like any other, and what follows too.
+            self._parser = httptools.HttpRequestParser(self)
+            if rest:
+                self._parse(rest)
+        except httptools.HttpParserError as error:
+            # What follows `Connection: close` is an error to the parser; the request before it is still answered.
+            self._end_with(Invalid("the request is not HTTP as it is spoken here", because=str(error)))
+
+    # The parser's side
+
+    def on_message_begin(self) -> None:
+        self._fresh()
+        self._set_timer(HEAD_S_MAX)
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+        self._count(part)
+
+    def on_header(self, name: bytes, found: bytes) -> None:
+        if self._exchange is not None:  # trailers are not passed on
+            return
+        self._headers.append((name, found))
+        self._count(name + found)
+
+    def _count(self, part: bytes) -> None:
+        self._head_bytes += len(part)
+        if self._head_bytes > HEAD_BYTES_MAX or len(self._headers) > HEADERS_MAX:
+            most = f"{HEAD_BYTES_MAX // 1024} KiB and {HEADERS_MAX} lines"
+            self._end_with(TooLarge(f"the head of the request is larger than {most}, the most that is read"))
+
+    def on_headers_complete(self) -> None:
+        if self._deaf:
+            return
+        self._set_timer(None)
+        parser = self._parser
+        try:
+            request = Request(
+                parser.get_method(),
+                self._target,
+                parser.get_http_version(),
+                self._headers,
+                upgrades=bool(parser.should_upgrade()),
+            )
+        except SkerryError as error:
+            self._end_with(error)
+            return
+        self._reading = request
+        self._exchange = self._owner.exchange(self, request)
+        self._waiting.append((request, self._exchange))
+        if len(self._waiting) > PIPELINED_MAX:
+            self._end_with(Invalid(f"at most {PIPELINED_MAX} requests may be sent ahead of their answers"))
+        self._turn()
+
+    def on_body(self, part: bytes) -> None:
+        if self._exchange is not None and not self._deaf:
+            self._exchange.on_body(part)
+
+    def on_message_complete(self) -> None:
+        if self._reading is not None:
+            self._reading.finish()
+            self._reading = None
+
+    # One after the other
+
+    def _turn(self) -> None:
+        if len(self._waiting) > 1:
+            self.hold("queue")
+        if self._task is None and self._transport is not None:
+            self._task = self._loop.create_task(self._serve())
+
+    async def _serve(self) -> None:
+        """Until nothing more is asked for."""
+        try:
+            while self._waiting and self._transport is not None:
+                found = self._waiting.popleft()
+                if len(self._waiting) < 2:
+                    self.let_go("queue")
+                if isinstance(found, SkerryError):
+                    self._say(found, TOO_LONG if isinstance(found, TooLarge) else None)
+                    return
+                request, exchange = found
+                # A caller that sends ahead and reads nothing would have every answer kept here.
+                await self._writable.wait()
+                self._now = exchange
+                await exchange.run()
+                self._now = None
+                if exchange.is_tunnel or not exchange.keeps:
+                    self._finish(request, exchange)
+                    return
+        except asyncio.CancelledError:
+            return
+        except Exception as error:
+            self._owner.failed(error)
+            self.abort()
+        finally:
+            self._task = None
+        if self._transport is None:
+            return
+        if self._owner.is_draining:
+            self._transport.close()
+        elif self._reading is None and not self._deaf:
+            self._set_timer(IDLE_S_MAX)
+
+    def _finish(self, request: Request, exchange: Exchange) -> None:
+        self._waiting.clear()
+        self._deaf = True
+        if self._transport is None:
+            return
+        if exchange.is_tunnel or request.complete:
+            self._transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Read and forget what still comes: a connection closed on it would be reset, and the answer lost with it."""
+        self._deaf = True
+        for reason in list(self._holds):
+            self.let_go(reason)
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._loop.call_later(LINGER_S, self._close)
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _end_with(self, error: SkerryError) -> None:
+        """Nothing that follows can be read: answer what came before, then this, then close."""
+        if self._deaf:
+            return
+        self._deaf = True
+        self._set_timer(None)
+        if self._reading is not None and self._exchange is not None:
+            self._exchange.fail(error)  # in the middle of its body, which will never be whole
+            return
+        self._waiting.append(error)
+        self._turn()
+
+    def _say(self, error: SkerryError, status: int | None) -> None:
+        if self._transport is None:
+            return
+        status, lines, body = refusal(error, self._headers, status=status)
+        lines += [b"Content-Length: %d" % len(body), b"Connection: close"]
+        self.write(b"\r\n".join([b"HTTP/1.1 %d %b" % (status, reason_of(status)), *lines]) + b"\r\n\r\n" + body)
+        self._linger()
+
+    def _set_timer(self, after_s: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        close: Callable[[], None] = self._close
+        self._timer = None if after_s is None else self._loop.call_later(after_s, close)
