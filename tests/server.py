@@ -131,7 +131,7 @@ class Server:
             run_dir=Path("/run") / f"skt-{data_dir.name[-8:]}",
             listen=f"127.0.0.1:{port}",
             network_subnet=subnet,
-            **{"pool_size": "4GiB", "log_level": "warning", **settings},  # pyright: ignore[reportArgumentType]
+            **{"pool_size": "4GiB", "log_level": "warning", "ssh_listen": "off", **settings},  # pyright: ignore[reportArgumentType]
         )
         self.faults = data_dir / "faults"
         self._children: dict[str, subprocess.Popen[bytes]] = {}

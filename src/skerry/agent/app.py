@@ -28,6 +28,9 @@ from skerry.agent.sandboxes import Sandboxes
 from skerry.agent.sleep.routes import SleepRoutes
 from skerry.agent.sleep.sleeper import Sleeper
 from skerry.agent.slots import SlotPool
+from skerry.agent.ssh.inside import Inside
+from skerry.agent.ssh.listener import SshListener
+from skerry.agent.ssh.routes import SshRoutes
 from skerry.clock import Clock, SystemClock
 from skerry.runtime.catalog import make_runtime
 from skerry.settings import Settings
@@ -92,7 +95,26 @@ class AgentApp:
         self.sandboxes.execs = self.execs
         self.dialer = Dialer(sandboxes=self.sandboxes, sleeper=self.sleeper, slots=self.slots)
         self.streams = Streams(self.dialer, self.sleeper)
+        self.ssh = self._ssh(settings, clock, log)
+        self.sandboxes.on_destroy = self.ssh.revoke
         self.web = self._web(reports, clock, settings.upload_bytes_max)
+
+    def _ssh(self, settings: Settings, clock: Clock, log: Log) -> SshListener:
+        inside = Inside(
+            sandboxes=self.sandboxes,
+            execs=self.execs,
+            sleeper=self.sleeper,
+            dialer=self.dialer,
+            runtime=self.runtime,
+        )
+        return SshListener(
+            listen=settings.ssh_listen,
+            key_path=settings.ssh_host_key_path,
+            folder=settings.data_dir / "agent" / "ssh",
+            inside=inside,
+            clock=clock,
+            log=log,
+        )
 
     def _image_store(self, settings: Settings, clock: Clock) -> ImageStore:
         upload_bytes_max = settings.upload_bytes_max
@@ -115,6 +137,7 @@ class AgentApp:
             routes=[
                 *ExecRoutes(self.sandboxes, self.execs, self.sleeper).routes(),
                 *SleepRoutes(self.sandboxes, self.sleeper).routes(),
+                *SshRoutes(self.sandboxes, self.ssh).routes(),
                 *api.routes(),
                 *file_routes(roots, upload_bytes_max=upload_bytes_max),
                 *image_routes(self.images),
@@ -129,9 +152,11 @@ class AgentApp:
         await self.slots.open(self.journal.slots())
         await self.sandboxes.recover()
         self.sleeper.open()
+        self.ssh.open({entry.sandbox_id for entry in self.sandboxes.entries()})
 
     async def close(self) -> None:
         """Let go; sandboxes run on."""
+        await self.ssh.close()
         await self.streams.close()
         await self.sleeper.close()
         await self.execs.close()

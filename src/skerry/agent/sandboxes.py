@@ -58,6 +58,8 @@ class Sandboxes:
         self._stopping: set[str] = set()
         self.execs: Execs | None = None
         """Set by `app`: sessions need sandboxes, and sandboxes end sessions."""
+        self.on_destroy: Callable[[str], None] = lambda _: None
+        """Set by `app`, for what hangs on a sandbox's being there: called as often as its deletion is tried."""
 
     # Recovery
 
@@ -238,6 +240,7 @@ class Sandboxes:
         sandbox_id = entry.sandbox_id
         await self._halt(sandbox_id, 0)
         await self._runtime.destroy(sandbox_id)
+        self.on_destroy(sandbox_id)
         await self._plans.forget(sandbox_id)
         await self._slots.release(sandbox_id)
         await self._outputs.remove(sandbox_id)

@@ -235,7 +235,7 @@ class SandboxUpdate(Frozen):
     """Takes the place of both directions."""
 
 
-LIVE = frozenset({"idle", "cold_after", "idle_cpu", "bandwidth"})
+LIVE = frozenset({"name", "idle", "cold_after", "idle_cpu", "bandwidth"})
 """Fields of the update that the machine of a running sandbox must be told of."""
 
 

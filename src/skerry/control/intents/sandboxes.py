@@ -173,7 +173,9 @@ async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate) -> Sa
 
     live = not LIVE.isdisjoint(given)
     if live and sandbox.state not in AT_REST:
-        raise _wrong_state(sandbox, "change", "at rest (running, asleep, stopped or failed)")
+        live = False  # a name alone may change at any time: the next order carries it
+        if not LIVE.isdisjoint(given.keys() - {"name"}):
+            raise _wrong_state(sandbox, "change", "at rest (running, asleep, stopped or failed)")
 
     def apply(fresh: Sandbox) -> dict[str, Any]:
         changes: dict[str, Any] = {"spec": SandboxSpec.model_validate({**fresh.spec.model_dump(), **given})}

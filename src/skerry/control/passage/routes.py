@@ -13,6 +13,7 @@ from skerry.model.checkpoint import Diff
 from skerry.model.exec import ExecResult, ExecSession, ExecSpec, KillRequest, WindowSize
 from skerry.model.file import FileInfo, FileList, MkdirRequest, RenameRequest
 from skerry.model.sleep import Activity, Lease, LeaseRequest
+from skerry.model.ssh import SshAccess, SshAccessRequest, SshGrant
 from skerry.model.stats import Stats
 
 SANDBOX = "/v1/sandboxes/{ref}"
@@ -74,6 +75,9 @@ PASSED: tuple[Passed, ...] = (
     Passed("GET", SANDBOX + "/activity", "Why one is awake or asleep", Needs.MACHINE, None, Activity),
     Passed("POST", SANDBOX + "/leases", "Keep one awake for a while", Needs.RUNNING, LeaseRequest, Lease),
     Passed("DELETE", SANDBOX + "/leases/{lease}", "End a lease", Needs.MACHINE, None, Lease),
+    Passed("GET", SANDBOX + "/ssh-access", "Where SSH leads in, and which keys do", Needs.MACHINE, None, SshAccess),
+    Passed("POST", SANDBOX + "/ssh-access", "Make a key for SSH", Needs.MACHINE, SshAccessRequest, SshGrant),
+    Passed("DELETE", SANDBOX + "/ssh-access", "Let no key in any more", Needs.MACHINE, None, None),
     Passed("GET", CHECKPOINT + "/diff", "Paths changed since a checkpoint", Needs.MACHINE, None, Diff, ("to",)),
     Passed("GET", KEPT, "Read a file of a checkpoint", Needs.MACHINE, None, Raw.BYTES, ("path",)),
     Passed("GET", KEPT + "/list", "List a folder of a checkpoint", Needs.MACHINE, None, FileList, ("path", "depth")),
