@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skerry.model.operation import Operation
     from skerry.model.sandbox import Sandbox
     from skerry.model.sleep import Activity, Lease
+    from skerry.model.ssh import SshAccess, SshGrant
     from skerry.model.stats import Stats
 
 
@@ -111,6 +112,18 @@ def lease(body: Any) -> Lease:
     from skerry.model.sleep import Lease
 
     return _read(Lease, body)
+
+
+def ssh_access(body: Any) -> SshAccess:
+    from skerry.model.ssh import SshAccess
+
+    return _read(SshAccess, body)
+
+
+def ssh_grant(body: Any) -> SshGrant:
+    from skerry.model.ssh import SshGrant
+
+    return _read(SshGrant, body)
 
 
 def operation(body: Any) -> Operation:
