@@ -132,7 +132,7 @@ class Server:
             listen=f"127.0.0.1:{port}",
             url_listen=f"127.0.0.1:{url_port}",
             network_subnet=subnet,
-            **{"pool_size": "4GiB", "log_level": "warning", **settings},  # pyright: ignore[reportArgumentType]
+            **{"pool_size": "4GiB", "log_level": "warning", "ssh_listen": "off", **settings},  # pyright: ignore[reportArgumentType]
         )
         self.faults = data_dir / "faults"
         self._children: dict[str, subprocess.Popen[bytes]] = {}

@@ -43,6 +43,13 @@ def _domain(name: str) -> str:
     return name
 
 
+def _ssh_listen(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if text != "off" and not (host and colon and port.isdigit() and 0 < int(port) < 65_536):
+        raise ValueError("expected HOST:PORT, such as 127.0.0.1:7022, or off")
+    return text
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SKERRY_", frozen=True, extra="forbid")
 
@@ -95,6 +102,8 @@ class Settings(BaseSettings):
     """Idle time of sandboxes whose spec names none. Never by default: background work nobody told us of would stop."""
     cold_after: SleepAfter = "never"
     """Time from warm to cold of those whose spec names none. Never by default: processes are lost on the way."""
+    ssh_listen: Annotated[str, AfterValidator(_ssh_listen)] = "127.0.0.1:7022"
+    """HOST:PORT of the SSH listener, or `off`. Loopback by default: being reached from elsewhere is a decision."""
     exec_sessions_max: Annotated[int, Field(ge=1)] = 256
     """Commands at one time in one sandbox, ended ones that are still listed included."""
     body_bytes_max: Annotated[Size, Field(ge=1024)] = 16 * MIB
@@ -162,6 +171,10 @@ class Settings(BaseSettings):
         port = self.url_listen.rpartition(":")[2]
         usual = "80" if self.url_certificate is None else "443"
         return self.url_domain if port == usual else f"{self.url_domain}:{port}"
+
+    @property
+    def ssh_host_key_path(self) -> Path:
+        return self.data_dir / "ssh_host_ed25519_key"
 
     @property
     def admin_key_path(self) -> Path:

@@ -86,8 +86,8 @@ def route_standard_logging(program: str, level: str = "info") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(program))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # asyncio and the web server tell every connection at debug and info: of no use to an operator.
-    for noisy in ("asyncio", "uvicorn", "aiosqlite", "websockets"):
+    # They tell every connection at debug and info, asyncssh every command too: of no use to an operator, or too much.
+    for noisy in ("asyncio", "asyncssh", "uvicorn", "aiosqlite", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

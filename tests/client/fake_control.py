@@ -41,6 +41,7 @@ from skerry.model.sandbox import S, Sandbox, SandboxSpec, SandboxUpdate
 from tests.client.fake_commands import FakeCommands
 from tests.client.fake_files import FakeFiles
 from tests.client.fake_sleep import FakeSleep
+from tests.client.fake_ssh import FakeSsh
 from tests.client.fake_urls import FakeUrls
 
 KEY = "sk-fake"
@@ -84,6 +85,7 @@ class FakeControl:
         self.files = FakeFiles(self)
         self.sleep = FakeSleep(self)
         self.urls = FakeUrls(self)
+        self.ssh = FakeSsh(self)
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -212,6 +214,7 @@ class FakeControl:
                 *self.files.routes(box),
                 *self.sleep.routes(box),
                 *self.urls.routes(box),
+                *self.ssh.routes(box),
             ]
         )
         return app

@@ -125,6 +125,17 @@ def test_sleep_wake_and_leases(client: Any, box: Any) -> None:
     assert box.update(idle="90s", cold_after="never").spec.idle == 90.0
 
 
+def test_keys_for_ssh(client: Any, box: Any) -> None:
+    assert box.ssh_access().keys == []
+    grant = box.ssh_key(for_s=3600)
+    assert grant.private_key.startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert [key.fingerprint for key in box.ssh_access().keys] == [grant.fingerprint]
+    with pytest.raises(Invalid, match="for_s"):
+        box.ssh_key(for_s=1)
+    box.revoke_ssh()
+    assert box.ssh_access().keys == []
+
+
 def test_leaving_its_block_deletes_it_even_if_it_is_gone(client: Any, box: Any) -> None:
     with box:
         box.delete()

@@ -37,6 +37,9 @@ from skerry.agent.sandboxes import Sandboxes
 from skerry.agent.sleep.routes import SleepRoutes
 from skerry.agent.sleep.sleeper import Sleeper
 from skerry.agent.slots import SlotPool
+from skerry.agent.ssh.inside import Inside
+from skerry.agent.ssh.listener import SshListener
+from skerry.agent.ssh.routes import SshRoutes
 from skerry.clock import Clock, SystemClock
 from skerry.model.sandbox import MIB
 from skerry.runtime.catalog import make_runtime
@@ -107,7 +110,26 @@ class AgentApp:
         self.streams = Streams(self.dialer, relay)
         self.publisher = Publisher(dialer=self.dialer, relay=relay, log=log)
         self.sandboxes.ports = self.publisher
+        self.ssh = self._ssh(settings, clock, log)
+        self.sandboxes.on_destroy = self.ssh.revoke
         self.web = self._web(reports, clock, settings.upload_bytes_max)
+
+    def _ssh(self, settings: Settings, clock: Clock, log: Log) -> SshListener:
+        inside = Inside(
+            sandboxes=self.sandboxes,
+            execs=self.execs,
+            sleeper=self.sleeper,
+            dialer=self.dialer,
+            runtime=self.runtime,
+        )
+        return SshListener(
+            listen=settings.ssh_listen,
+            key_path=settings.ssh_host_key_path,
+            folder=settings.data_dir / "agent" / "ssh",
+            inside=inside,
+            clock=clock,
+            log=log,
+        )
 
     def _image_store(self, settings: Settings, clock: Clock) -> ImageStore:
         upload_bytes_max = settings.upload_bytes_max
@@ -134,6 +156,7 @@ class AgentApp:
                 *PortRoutes(
                     sandboxes=self.sandboxes, slots=self.slots, dialer=self.dialer, publisher=self.publisher
                 ).routes(),
+                *SshRoutes(self.sandboxes, self.ssh).routes(),
                 *api.routes(),
                 *file_routes(roots, upload_bytes_max=upload_bytes_max),
                 *image_routes(self.images),
@@ -150,9 +173,11 @@ class AgentApp:
         await self.resolver.open()
         self.sleeper.open()
         self.publisher.open()
+        self.ssh.open({entry.sandbox_id for entry in self.sandboxes.entries()})
 
     async def close(self) -> None:
         """Let go; sandboxes run on."""
+        await self.ssh.close()
         await self.streams.close()
         await self.publisher.close()
         await self.sleeper.close()

@@ -107,8 +107,9 @@ class Execs:
         self._sessions: dict[str, dict[str, Session]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, sandbox_id: str, spec: ExecSpec, plan: ExecPlan) -> Session:
-        """Raises Conflict when the sandbox does not run, LimitReached with too many sessions."""
+    async def start(self, sandbox_id: str, spec: ExecSpec, plan: ExecPlan, *, waited_for: bool = True) -> Session:
+        """`waited_for`: somebody waits for its end, so that the sandbox must not fall asleep before; a shell has none
+        that anybody waits for. Raises Conflict when the sandbox does not run, LimitReached with too many sessions."""
         self._forget_old(sandbox_id)
         sessions = self._sessions.setdefault(sandbox_id, {})
         if len(sessions) >= self._sessions_max:
@@ -127,7 +128,7 @@ class Execs:
         if spec.detach:
             transcript.save_to(self._folder / sandbox_id / session_id, record, process.token())
         session = sessions[session_id] = Session(record, process, transcript)
-        self._spawn(self._pump_awake(session))
+        self._spawn(self._pump_awake(session) if waited_for else self._pump(session))
         if spec.stdin is not None:
             self._spawn(self._feed(process, spec.stdin.encode()))
         if spec.timeout_s is not None:

@@ -83,6 +83,8 @@ class Sandboxes:
         """Set by `app`: sessions need sandboxes, and sandboxes end sessions."""
         self.ports: Publishing | None = None
         """Set by `app` likewise."""
+        self.on_destroy: Callable[[str], None] = lambda _: None
+        """Set by `app`, for what hangs on a sandbox's being there: called as often as its deletion is tried."""
 
     # Recovery
 
@@ -281,6 +283,7 @@ class Sandboxes:
         self._begun_s.pop(sandbox_id, None)
         await self._halt(sandbox_id, 0)
         await self._runtime.destroy(sandbox_id)
+        self.on_destroy(sandbox_id)
         await self._plans.forget(sandbox_id)
         await self._egress.forget(sandbox_id)
         await self._slots.release(sandbox_id)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skerry.model.port import ListeningPort, PortState, PublishedPort
     from skerry.model.sandbox import Sandbox
     from skerry.model.sleep import Activity, Lease
+    from skerry.model.ssh import SshAccess, SshGrant
     from skerry.model.stats import Stats
     from skerry.model.url import Url
 
@@ -148,6 +149,18 @@ def listening_ports(body: Any) -> list[ListeningPort]:
     from skerry.model.port import ListeningPort
 
     return [_read(ListeningPort, item) for item in body["items"]]
+
+
+def ssh_access(body: Any) -> SshAccess:
+    from skerry.model.ssh import SshAccess
+
+    return _read(SshAccess, body)
+
+
+def ssh_grant(body: Any) -> SshGrant:
+    from skerry.model.ssh import SshGrant
+
+    return _read(SshGrant, body)
 
 
 def operation(body: Any) -> Operation:

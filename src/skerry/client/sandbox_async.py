@@ -20,6 +20,7 @@ from skerry.client.calls import cloud
 from skerry.client.calls import ports as port_calls
 from skerry.client.calls import sandboxes as calls
 from skerry.client.calls import sleep as sleep_calls
+from skerry.client.calls import ssh as ssh_calls
 from skerry.client.calls import urls as url_calls
 from skerry.client.calls.sandboxes import SpecOptions
 from skerry.client.commands_async import AsyncCommands
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from skerry.model.sandbox import S
     from skerry.model.sandbox import Sandbox as Record
     from skerry.model.sleep import Activity, Lease
+    from skerry.model.ssh import SshAccess, SshGrant
     from skerry.model.stats import Stats
 
 
@@ -200,6 +202,18 @@ class AsyncSandbox:
         opens it by itself for so long, at most 30 days."""
         call = url_calls.get(self.id, port) if expires_s is None else url_calls.sign(self.id, port, expires_s)
         return (await self._send(call)).url
+
+    async def ssh_access(self) -> SshAccess:
+        """Where SSH leads in, and which keys do."""
+        return await self._send(ssh_calls.access(self.id))
+
+    async def ssh_key(self, for_s: float | None = None) -> SshGrant:
+        """A new key for SSH, told this once. None: for thirty days."""
+        return await self._send(ssh_calls.grant(self.id, for_s))
+
+    async def revoke_ssh(self) -> None:
+        """No key opens it any more, and who came in by one is out."""
+        await self._send(ssh_calls.revoke(self.id))
 
     async def checkpoint(self, comment: str = "", *, timeout_s: float = TIMEOUT_S) -> Checkpoint:
         """Keep the disk as it is now; takes milliseconds whatever its size. Memory is not part of it."""

@@ -248,7 +248,7 @@ class SandboxUpdate(Frozen):
     """In place of all that are published."""
 
 
-LIVE = frozenset({"idle", "cold_after", "idle_cpu", "bandwidth", "policy", "ports"})
+LIVE = frozenset({"name", "idle", "cold_after", "idle_cpu", "bandwidth", "policy", "ports"})
 """Fields of the update that the machine of a running sandbox must be told of."""
 
 

@@ -234,6 +234,11 @@ class Runtime(Protocol):
         ...
 
     # While it runs
+    def main_pid(self, sandbox_id: str) -> int | None:
+        """Host pid of the main process, whose entry in /proc shows the sandbox from inside; None when it does not run,
+        or where none of its processes is one of this machine."""
+        ...
+
     async def exec(self, sandbox_id: str, plan: ExecPlan) -> Process:
         """Raises Conflict when the sandbox does not run."""
         ...

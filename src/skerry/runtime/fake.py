@@ -276,6 +276,9 @@ class FakeRuntime:
 
     # While it runs
 
+    def main_pid(self, sandbox_id: str) -> int | None:
+        return None
+
     async def exec(self, sandbox_id: str, plan: ExecPlan) -> Process:
         box = self._machine.boxes.get(sandbox_id)
         if box is None or not box.runs:

@@ -184,7 +184,9 @@ async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate, held:
 
     live = policy is not None or not LIVE.isdisjoint(given)
     if live and sandbox.state not in AT_REST:
-        raise _wrong_state(sandbox, "change", "at rest (running, asleep, stopped or failed)")
+        live = False  # a name alone may change at any time: the next order carries it
+        if not LIVE.isdisjoint(given.keys() - {"name"}):
+            raise _wrong_state(sandbox, "change", "at rest (running, asleep, stopped or failed)")
 
     def apply(fresh: Sandbox) -> dict[str, Any]:
         spec = {**fresh.spec.model_dump(), **given}

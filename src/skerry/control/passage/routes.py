@@ -15,6 +15,7 @@ from skerry.model.file import FileInfo, FileList, MkdirRequest, RenameRequest
 from skerry.model.policy import Policy, PolicyTest
 from skerry.model.port import ListeningPort, PortState
 from skerry.model.sleep import Activity, Lease, LeaseRequest
+from skerry.model.ssh import SshAccess, SshAccessRequest, SshGrant
 from skerry.model.stats import Stats
 
 SANDBOX = "/v1/sandboxes/{ref}"
@@ -80,6 +81,9 @@ PASSED: tuple[Passed, ...] = (
     Passed("POST", SANDBOX + "/policy/test", "Try a policy on its log", Needs.MACHINE, Policy, PolicyTest),
     Passed("GET", SANDBOX + "/ports", "Published ports, as they are now", Needs.MACHINE, None, Items[PortState]),
     Passed("GET", SANDBOX + "/ports/listening", "Where its programs listen", Needs.MACHINE, None, Items[ListeningPort]),
+    Passed("GET", SANDBOX + "/ssh-access", "Where SSH leads in, and which keys do", Needs.MACHINE, None, SshAccess),
+    Passed("POST", SANDBOX + "/ssh-access", "Make a key for SSH", Needs.MACHINE, SshAccessRequest, SshGrant),
+    Passed("DELETE", SANDBOX + "/ssh-access", "Let no key in any more", Needs.MACHINE, None, None),
     Passed("GET", CHECKPOINT + "/diff", "Paths changed since a checkpoint", Needs.MACHINE, None, Diff, ("to",)),
     Passed("GET", KEPT, "Read a file of a checkpoint", Needs.MACHINE, None, Raw.BYTES, ("path",)),
     Passed("GET", KEPT + "/list", "List a folder of a checkpoint", Needs.MACHINE, None, FileList, ("path", "depth")),

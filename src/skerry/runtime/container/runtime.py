@@ -301,6 +301,10 @@ class ContainerRuntime:
 
     # While it runs
 
+    def main_pid(self, sandbox_id: str) -> int | None:
+        box = self._boxes.get(sandbox_id)
+        return box.main.pid if box is not None and box.runs and not box.stopping else None
+
     async def exec(self, sandbox_id: str, plan: ExecPlan) -> ExecProcess:
         box = self._running(sandbox_id)
         self._attach_wait.begin()
