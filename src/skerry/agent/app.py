@@ -25,6 +25,11 @@ from skerry.agent.ports.streams import Streams
 from skerry.agent.reports import Reports
 from skerry.agent.roots import SandboxRoots
 from skerry.agent.sandboxes import Sandboxes
+from skerry.agent.services.crew import Means
+from skerry.agent.services.kept import KeptServices
+from skerry.agent.services.look import Looks
+from skerry.agent.services.routes import ServiceRoutes
+from skerry.agent.services.services import Services, log_key
 from skerry.agent.sleep.routes import SleepRoutes
 from skerry.agent.sleep.sleeper import Sleeper
 from skerry.agent.slots import SlotPool
@@ -32,6 +37,10 @@ from skerry.clock import Clock, SystemClock
 from skerry.runtime.catalog import make_runtime
 from skerry.settings import Settings
 from skerry.telemetry import Log
+
+SERVICE_LOG_SHARE = 4
+"""A service's log is rotated at this part of the size of its sandbox's: there may be many of them."""
+LOG_BYTES_MIN = 4096
 
 
 class AgentApp:
@@ -90,9 +99,39 @@ class AgentApp:
             vigil=self.sleeper,
         )
         self.sandboxes.execs = self.execs
-        self.dialer = Dialer(sandboxes=self.sandboxes, sleeper=self.sleeper, slots=self.slots)
+        self.services = self._services(settings, clock, log)
+        self.sandboxes.services = self.services
+        self.dialer = Dialer(sandboxes=self.sandboxes, sleeper=self.sleeper, slots=self.slots, services=self.services)
         self.streams = Streams(self.dialer, self.sleeper)
         self.web = self._web(reports, clock, settings.upload_bytes_max)
+
+    def _services(self, settings: Settings, clock: Clock, log: Log) -> Services:
+        folder = settings.data_dir / "agent"
+        logs = OutputLogs(
+            folder / "service-logs",
+            bytes_max=max(LOG_BYTES_MIN, settings.log_bytes_max // SERVICE_LOG_SHARE),
+            keep=settings.logs_keep,
+        )
+        sandboxes = self.sandboxes
+        looks = Looks(
+            runtime=self.runtime,
+            plan=lambda sandbox_id, asked: sandboxes.exec_plan(sandbox_id, asked, stdin=False),
+            place=lambda sandbox_id: (self.slots.network_of(sandbox_id), sandboxes.entry(sandbox_id).address),
+            chance=os.urandom,
+        )
+        means = Means(
+            runtime=self.runtime,
+            plan=lambda sandbox_id, asked: sandboxes.exec_plan(sandbox_id, asked, stdin=False),
+            looks=looks,
+            kept=KeptServices(folder / "services"),
+            log_of=lambda sandbox_id, name: logs.of(log_key(sandbox_id, name)),
+            remove_log=lambda sandbox_id, name: logs.remove(log_key(sandbox_id, name)),
+            clock=clock,
+            chance=os.urandom,
+            tell=sandboxes.tell_services,
+            log=log,
+        )
+        return Services(means, logs)
 
     def _image_store(self, settings: Settings, clock: Clock) -> ImageStore:
         upload_bytes_max = settings.upload_bytes_max
@@ -115,6 +154,7 @@ class AgentApp:
             routes=[
                 *ExecRoutes(self.sandboxes, self.execs, self.sleeper).routes(),
                 *SleepRoutes(self.sandboxes, self.sleeper).routes(),
+                *ServiceRoutes(self.sandboxes, self.services, self.sleeper).routes(),
                 *api.routes(),
                 *file_routes(roots, upload_bytes_max=upload_bytes_max),
                 *image_routes(self.images),
@@ -134,6 +174,7 @@ class AgentApp:
         """Let go; sandboxes run on."""
         await self.streams.close()
         await self.sleeper.close()
+        await self.services.close()
         await self.execs.close()
         await self.sandboxes.close()
         await self.guests.close_all()

@@ -14,6 +14,7 @@ from skerry.agent.journal import Entry, Journal, Wanted
 from skerry.agent.logs import OutputLog, OutputLogs
 from skerry.agent.plans import Plans
 from skerry.agent.reports import Reports
+from skerry.agent.services.services import Services
 from skerry.agent.slots import SlotPool
 from skerry.clock import Clock
 from skerry.errors import Conflict, LimitReached, NotFound, SkerryError
@@ -24,11 +25,16 @@ from skerry.model.sleep import Asleep, Lease, Tier
 from skerry.runtime.contract import Ended, ExecPlan, Found, Runtime
 from skerry.telemetry import Log
 
+SERVICES_GRACE_SHARE = 0.5
+"""Of the grace of a stop: services end before the main process, which must have time left to end itself."""
 COLD_GRACE_S = 10.0
 """For the main process of one that goes from warm to cold, as for one that is stopped."""
 
 
 class Sandboxes:
+    services: Services
+    """Set by `app`: services are commands in sandboxes, and begin and end with them."""
+
     def __init__(
         self,
         *,
@@ -113,7 +119,9 @@ class Sandboxes:
         self._watch(entry.sandbox_id)
         assert self.execs is not None
         await self.execs.adopt(entry.sandbox_id)
-        if entry.asleep is not None and entry.asleep.tier is Tier.WARM:
+        warm = entry.asleep is not None and entry.asleep.tier is Tier.WARM
+        await self.services.adopt(order, resting=warm)
+        if warm:
             await self._runtime.freeze(entry.sandbox_id)
             self._report(entry, Presence.ASLEEP)
         else:  # one that was just going cold, or just coming back, is there and runs
@@ -144,6 +152,7 @@ class Sandboxes:
                 await self._slots.lease(order.sandbox_id, network=network.enabled, allow=network.allow)
                 await self._slots.limit(order.sandbox_id, order.spec.bandwidth)
             entry = self._journal.put(entry.model_copy(update={"generation": order.generation, "order": order}))
+            self.services.apply(order)
         return self._report(entry, Presence.RUNNING if entry.asleep is None else Presence.ASLEEP)
 
     def _begin(self, order: Order, entry: Entry | None) -> Entry:
@@ -180,9 +189,11 @@ class Sandboxes:
             await self._identity.renew(self._runtime.disk_path(sandbox_id), order.hostname)
             entry = self._journal.put(entry.model_copy(update={"identity_made": True}))
         await self._plans.serve_guest(order, uid=slot.uid_base)
+        self.services.prepare(sandbox_id)
         plan = self._plans.start_plan(order, slot)
         await self._runtime.start(plan, self.log_of(sandbox_id).write)
         self._watch(sandbox_id)
+        self.services.begin(order)
 
     async def _have_disk(self, order: Order) -> None:
         if order.has_run:
@@ -241,6 +252,7 @@ class Sandboxes:
         await self._plans.forget(sandbox_id)
         await self._slots.release(sandbox_id)
         await self._outputs.remove(sandbox_id)
+        await self.services.remove(sandbox_id)
         self._journal.put(entry.model_copy(update={"order": None, "slot": None}))  # only the tombstone stays
         return self._reports.drop(Report(sandbox_id=sandbox_id, generation=entry.generation, presence=Presence.ABSENT))
 
@@ -285,10 +297,13 @@ class Sandboxes:
             try:
                 if tier is Tier.WARM:
                     squeeze = self.order_of(sandbox_id).spec.squeeze
+                    await self.services.rest(sandbox_id)
                     await self._runtime.freeze(sandbox_id, squeeze=squeeze)
                 else:
                     await self._halt(sandbox_id, COLD_GRACE_S)
             except BaseException:
+                if entry.asleep is None:
+                    self.services.resume(sandbox_id)
                 self._journal.put(self._entry(sandbox_id).model_copy(update={"asleep": entry.asleep}))
                 raise
             return self._report(self._entry(sandbox_id), Presence.ASLEEP)
@@ -301,6 +316,7 @@ class Sandboxes:
                 return self.report_of(sandbox_id)
             if sandbox_id in self._watches:
                 await self._runtime.thaw(sandbox_id)
+                self.services.resume(sandbox_id)
             else:
                 await self._start(self.order_of(sandbox_id).model_copy(update={"has_run": True}), entry)
             entry = self._entry(sandbox_id).model_copy(update={"asleep": None, "exit": None, "woken_by": by})
@@ -349,6 +365,12 @@ class Sandboxes:
         if report is not None:
             self._reports.put(report.model_copy(update={"checkpoint_wanted": wanted}))
 
+    def tell_services(self, sandbox_id: str) -> None:
+        """Something has changed about its services."""
+        report = self._reports.get(sandbox_id)
+        if report is not None:
+            self._reports.put(report.model_copy(update={"services": self.services.statuses(sandbox_id)}))
+
     async def close(self) -> None:
         for task in self._watches.values():
             task.cancel()
@@ -385,6 +407,9 @@ class Sandboxes:
         if self.execs is not None:
             self.execs.cut_off(sandbox_id)
         try:
+            if watch is not None and grace_s > 0:
+                await self._runtime.thaw(sandbox_id)  # what stands still cannot end in good order
+            await self.services.halt(sandbox_id, grace_s * SERVICES_GRACE_SHARE)
             await self._runtime.stop(sandbox_id, grace_s)
             if watch is not None:
                 await watch
@@ -419,6 +444,7 @@ class Sandboxes:
                 self._log.warning("remains of a sandbox", sandbox=sandbox_id, error=error, because=error.because)
             if self.execs is not None:
                 self.execs.forget(sandbox_id)
+            await self.services.forget(sandbox_id)
             change = {"wanted": Wanted.STOPPED, "asleep": None}
             entry = self._journal.put(self._entry(sandbox_id).model_copy(update=change))
             self._report(self._record_exit(entry, ended), Presence.STOPPED)
@@ -437,5 +463,6 @@ class Sandboxes:
                 exit=entry.exit if presence not in (Presence.RUNNING, Presence.ASLEEP) else None,
                 asleep=entry.asleep,
                 woken_by=entry.woken_by,
+                services=self.services.statuses(entry.sandbox_id),
             )
         )

@@ -21,6 +21,7 @@ from skerry.control.api.images import ImageRoutes
 from skerry.control.api.keys import KeyRoutes
 from skerry.control.api.operations import OperationRoutes
 from skerry.control.api.sandboxes import SandboxRoutes
+from skerry.control.api.services import ServiceRoutes
 from skerry.control.api.sleep import SleepRoutes
 from skerry.control.first_key import ensure_first_key
 from skerry.control.keys import KeyRing
@@ -90,6 +91,7 @@ class Control:
                 CloudRoutes(store, settings, lambda: openapi.document(self.api)).router(),
                 CheckpointRoutes(store, waiter).router(),
                 SleepRoutes(store, sleeping).router(),
+                ServiceRoutes(store).router(),
                 SandboxRoutes(
                     store, waiter, sleeping, share=settings.share, sandboxes_max=settings.sandboxes_max
                 ).router(),

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from skerry.model.fields import Command, Env, Frozen, GuestPath, Labels, Name, Size, User, parse_rate
 from skerry.model.moves import Moves
+from skerry.model.service import Services, Statuses
 from skerry.model.sleep import Asleep, SleepAfter
 
 MIB = 1024**2
@@ -157,6 +158,8 @@ class SandboxSpec(Frozen):
     """Cores: using more than this on average while otherwise idle counts as activity. None: cpu is not looked at."""
     squeeze: bool = False
     """When it falls asleep, have the kernel drop what it can of its memory, which makes waking slower."""
+    services: Services = {}
+    """Commands that are kept running beside its main process, by name."""
 
     @model_validator(mode="after")
     def _targets_differ(self) -> SandboxSpec:
@@ -207,6 +210,8 @@ class Sandbox(Frozen):
     """Set while it is ASLEEP."""
     applied: bool = True
     """Whether its machine has been told of the newest change of the spec of a running sandbox."""
+    services: Statuses = ()
+    """What its machine says of its services, while it has processes."""
     restarts: int = 0
     """Times it was started again because its machine lost it."""
     parent: str | None = None
@@ -233,9 +238,11 @@ class SandboxUpdate(Frozen):
     idle_cpu: Annotated[float, Field(gt=0, le=256)] | None = None
     bandwidth: Bandwidth | None = None
     """Takes the place of both directions."""
+    services: Services | None = None
+    """All of them: what is not named is stopped and gone."""
 
 
-LIVE = frozenset({"idle", "cold_after", "idle_cpu", "bandwidth"})
+LIVE = frozenset({"idle", "cold_after", "idle_cpu", "bandwidth", "services"})
 """Fields of the update that the machine of a running sandbox must be told of."""
 
 

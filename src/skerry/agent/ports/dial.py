@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 from pathlib import Path
+from typing import Protocol
 
 from skerry.agent.namespaces import inside
 from skerry.agent.sandboxes import Sandboxes
@@ -23,8 +24,17 @@ LOOPBACK = "127.0.0.1"
 _NOBODY = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED})
 
 
+class Readiness(Protocol):
+    """Who starts what listens, as the dialer sees it."""
+
+    async def ready(self, sandbox_id: str, port: int) -> bool:
+        """Whether somebody will listen on the port of this sandbox who may not yet."""
+        ...
+
+
 class Dialer:
-    def __init__(self, *, sandboxes: Sandboxes, sleeper: Sleeper, slots: SlotPool) -> None:
+    def __init__(self, *, sandboxes: Sandboxes, sleeper: Sleeper, slots: SlotPool, services: Readiness) -> None:
+        self._services = services
         self._sandboxes = sandboxes
         self._sleeper = sleeper
         self._slots = slots
@@ -36,9 +46,12 @@ class Dialer:
         async with self._sleeper.awake(sandbox_id, by):
             if not self._sandboxes.runs(sandbox_id):
                 raise Conflict("the sandbox does not run; start it first")
+            starts = await self._services.ready(sandbox_id, port)
             address = self._sandboxes.entry(sandbox_id).address
             network = self._slots.network_of(sandbox_id)
-            return await self._until_listening(network, address, port, LISTEN_WAIT_S if slept else AWAKE_WAIT_S)
+            return await self._until_listening(
+                network, address, port, LISTEN_WAIT_S if slept or starts else AWAKE_WAIT_S
+            )
 
     async def _until_listening(self, network: Path, address: str | None, port: int, wait_s: float) -> socket.socket:
         loop = asyncio.get_running_loop()

@@ -12,6 +12,7 @@ from skerry.control.api.answers import Items
 from skerry.model.checkpoint import Diff
 from skerry.model.exec import ExecResult, ExecSession, ExecSpec, KillRequest, WindowSize
 from skerry.model.file import FileInfo, FileList, MkdirRequest, RenameRequest
+from skerry.model.service import Service
 from skerry.model.sleep import Activity, Lease, LeaseRequest
 from skerry.model.stats import Stats
 
@@ -19,6 +20,7 @@ SANDBOX = "/v1/sandboxes/{ref}"
 CHECKPOINT = SANDBOX + "/checkpoints/{checkpoint_ref}"
 EXEC, FILES, KEPT = SANDBOX + "/exec", SANDBOX + "/files", CHECKPOINT + "/files"
 SESSION = EXEC + "/{session}"
+SERVICE = SANDBOX + "/services/{service}"
 
 
 class Needs(StrEnum):
@@ -74,6 +76,10 @@ PASSED: tuple[Passed, ...] = (
     Passed("GET", SANDBOX + "/activity", "Why one is awake or asleep", Needs.MACHINE, None, Activity),
     Passed("POST", SANDBOX + "/leases", "Keep one awake for a while", Needs.RUNNING, LeaseRequest, Lease),
     Passed("DELETE", SANDBOX + "/leases/{lease}", "End a lease", Needs.MACHINE, None, Lease),
+    Passed("POST", SERVICE + "/start", "Start a service and what it needs", Needs.RUNNING, None, Service),
+    Passed("POST", SERVICE + "/stop", "Stop a service", Needs.RUNNING, None, Service),
+    Passed("POST", SERVICE + "/restart", "Start a service again", Needs.RUNNING, None, Service),
+    Passed("GET", SERVICE + "/logs", "Read or follow its log", Needs.MACHINE, None, Raw.TEXT, ("follow", "tail")),
     Passed("GET", CHECKPOINT + "/diff", "Paths changed since a checkpoint", Needs.MACHINE, None, Diff, ("to",)),
     Passed("GET", KEPT, "Read a file of a checkpoint", Needs.MACHINE, None, Raw.BYTES, ("path",)),
     Passed("GET", KEPT + "/list", "List a folder of a checkpoint", Needs.MACHINE, None, FileList, ("path", "depth")),
