@@ -40,6 +40,7 @@ from skerry.model.operation import Operation, OperationState
 from skerry.model.sandbox import S, Sandbox, SandboxSpec, SandboxUpdate
 from tests.client.fake_commands import FakeCommands
 from tests.client.fake_files import FakeFiles
+from tests.client.fake_services import FakeServices
 from tests.client.fake_sleep import FakeSleep
 
 KEY = "sk-fake"
@@ -82,6 +83,7 @@ class FakeControl:
         self.commands = FakeCommands(self)
         self.files = FakeFiles(self)
         self.sleep = FakeSleep(self)
+        self.services = FakeServices(self)
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -209,6 +211,7 @@ class FakeControl:
                 *self.commands.routes(box),
                 *self.files.routes(box),
                 *self.sleep.routes(box),
+                *self.services.routes(box),
             ]
         )
         return app

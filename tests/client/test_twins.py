@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("client", "sandbox", "commands", "files", "cloud", "feed", "exec_socket", "transport")
+MODULES = ("client", "sandbox", "commands", "files", "services", "cloud", "feed", "exec_socket", "transport")
 OWN = {"give_back", "connect_to", "leave"}
 """What one side has for itself: our pool of connections, aiohttp's session, a way to end a loop from another thread."""
 

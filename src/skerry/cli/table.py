@@ -88,6 +88,7 @@ HABITS: dict[str, str] = {
     "rmi": "skerry image rm NAME",
     "rollback": "skerry restore BOX v3",
     "save": "skerry image export NAME FILE",
+    "service": "skerry sandbox service list BOX",
     "sessions": "skerry session list BOX",
     "ssh": "skerry shell BOX",
     "status": "skerry ps",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from skerry.model.node import Node
     from skerry.model.operation import Operation
     from skerry.model.sandbox import Sandbox
+    from skerry.model.service import Service
     from skerry.model.sleep import Activity, Lease
     from skerry.model.stats import Stats
 
@@ -111,6 +112,16 @@ def lease(body: Any) -> Lease:
     from skerry.model.sleep import Lease
 
     return _read(Lease, body)
+
+
+def service(body: Any) -> Service:
+    from skerry.model.service import Service
+
+    return _read(Service, body)
+
+
+def services(body: Any) -> list[Service]:
+    return [service(item) for item in body["items"]]
 
 
 def operation(body: Any) -> Operation:

@@ -24,6 +24,7 @@ from skerry.client.commands_async import AsyncCommands
 from skerry.client.files_async import AsyncCheckpointFiles, AsyncFiles
 from skerry.client.flows import TIMEOUT_S
 from skerry.client.sandbox import checkpoint_ref
+from skerry.client.services_async import AsyncServices
 from skerry.errors import NotFound
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class AsyncSandbox:
         self.id = record.id
         self.commands = AsyncCommands(client.transport, record.id)
         self.files = AsyncFiles(client.transport, calls.path(record.id))
+        self.services = AsyncServices(client.transport, record.id)
         self._record = record
         self._owns_client = owns_client
 

@@ -12,6 +12,7 @@ from skerry.errors import Invalid
 if TYPE_CHECKING:
     from skerry.model.image import Image
     from skerry.model.sandbox import Bandwidth, CheckpointPolicy, Mount, Network, Sandbox
+    from skerry.model.service import ServiceSpec
     from skerry.model.stats import Stats
 
 SANDBOXES = "/v1/sandboxes"
@@ -42,6 +43,7 @@ class SpecOptions(TypedDict, total=False):
     cold_after: float | str | None
     idle_cpu: float | None
     squeeze: bool | None
+    services: Mapping[str, ServiceSpec | Mapping[str, Any]] | None
     checkpoints: CheckpointPolicy | Mapping[str, Any] | None
 
 
@@ -75,12 +77,23 @@ def spec_body(image: str, options: SpecOptions) -> dict[str, Any]:
         elif name == "mounts":
             given: Sequence[Any] = value  # pyright: ignore[reportAssignmentType]
             body[name] = [mount_from_text(item) if isinstance(item, str) else plain(item) for item in given]
+        elif name == "services":
+            services: Mapping[str, Any] = value  # pyright: ignore[reportAssignmentType]
+            body[name] = {key: service_body(spec) for key, spec in services.items()}
         elif name == "network" and isinstance(value, bool):
             body[name] = {"enabled": value}
         elif isinstance(value, Mapping):
             body[name] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
         else:
             body[name] = plain(value)
+    return body
+
+
+def service_body(spec: Any) -> dict[str, Any]:
+    """A ServiceSpec, or its fields with text as the command."""
+    body = dict(plain(spec))
+    if isinstance(body.get("command"), str):
+        body["command"] = shell_words(body["command"])
     return body
 
 
