@@ -101,6 +101,18 @@ def test_unhealthy_and_well_again(box: Sandbox) -> None:
     until(lambda: ("service_restarted", "db: its health command ended with code 1") in kinds(box))
 
 
+def test_a_look_under_way_at_a_restart_does_not_keep_the_next_from_being_looked_at(client: Client) -> None:
+    slow = {"command": "sleep 1000", "health": {"command": ["sleep", "0.4"], "interval": 0.5}}
+    box = client.sandboxes.create(IMAGE, services={"slow": slow})  # alone: looks at others would hide it
+    for count in range(3):
+        until(lambda: all_healthy(box), 5)
+        time.sleep(0.7)  # a look is under way: they take 0.4 s, every 0.5 s
+        box.services.restart("slow")
+        until(lambda before=count: box.info().services[0].restarts > before, 5)
+    until(lambda: all_healthy(box), 5)
+    box.delete()
+
+
 def test_neither_services_nor_looks_keep_it_awake_and_none_is_made_while_it_sleeps(
     server: Server, box: Sandbox
 ) -> None:

@@ -360,10 +360,9 @@ class Crew:
         fault = await self._means.looks.fault(self._sandbox_id, spec, looks) if looks is not None else None
         async with self._door:
             unit.looking = None
-            if unit.process is not process or self._resting or not unit.runs or name not in self._specs:
-                return
-            self._believe(unit, self._specs[name], fault)
-        self._news.set()
+            if unit.process is process and unit.runs and not self._resting and name in self._specs:
+                self._believe(unit, self._specs[name], fault)
+        self._news.set()  # also where it was of one that has ended meanwhile: the next one waits to be looked at
 
     def _believe(self, unit: Unit, spec: ServiceSpec, fault: str | None) -> None:
         now_s = self._now_s()
