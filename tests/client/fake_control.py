@@ -40,6 +40,7 @@ from skerry.model.operation import Operation, OperationState
 from skerry.model.sandbox import S, Sandbox, SandboxSpec, SandboxUpdate
 from tests.client.fake_commands import FakeCommands
 from tests.client.fake_files import FakeFiles
+from tests.client.fake_services import FakeServices
 from tests.client.fake_sleep import FakeSleep
 from tests.client.fake_ssh import FakeSsh
 from tests.client.fake_urls import FakeUrls
@@ -86,6 +87,7 @@ class FakeControl:
         self.sleep = FakeSleep(self)
         self.urls = FakeUrls(self)
         self.ssh = FakeSsh(self)
+        self.services = FakeServices(self)
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -215,6 +217,7 @@ class FakeControl:
                 *self.sleep.routes(box),
                 *self.urls.routes(box),
                 *self.ssh.routes(box),
+                *self.services.routes(box),
             ]
         )
         return app

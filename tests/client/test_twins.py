@@ -12,6 +12,7 @@ MODULES = (
     "sandbox",
     "commands",
     "files",
+    "services",
     "cloud",
     "feed",
     "policy",

@@ -16,6 +16,7 @@ from aiohttp import WSMsgType, web
 from skerry.errors import Conflict, Failed, Invalid, NotFound, SkerryError
 from skerry.model.order import Order, Presence, Report
 from skerry.model.sandbox import Exit, ExitReason
+from skerry.model.service import ServiceStatus, Statuses
 from skerry.model.sleep import Asleep, Tier
 from skerry.model.wire import STATUS
 
@@ -38,6 +39,7 @@ class Box:
     exit: Exit | None = None
     wanted: dict[str, Any] | None = None
     asleep: Asleep | None = None
+    services: Statuses = ()
     starts: int = 0
     restored: int = 0
     """The newest order to restore that was carried out."""
@@ -405,12 +407,17 @@ class FakeAgent:
             address="10.201.0.2",
             exit=box.exit,
             asleep=box.asleep,
+            services=box.services,
             checkpoint_wanted=box.wanted,
         )
 
     def _answer(self, sandbox_id: str) -> web.Response:
         self._tell(sandbox_id)
         return web.Response(text=self._report(sandbox_id).model_dump_json(), content_type="application/json")
+
+    def tell_services(self, sandbox_id: str, *statuses: ServiceStatus) -> None:
+        self.world.boxes[sandbox_id].services = statuses
+        self._tell(sandbox_id)
 
     def _tell(self, sandbox_id: str) -> None:
         for watcher in self._watchers:

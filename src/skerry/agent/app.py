@@ -34,6 +34,11 @@ from skerry.agent.ports.streams import Streams
 from skerry.agent.reports import Reports
 from skerry.agent.roots import SandboxRoots
 from skerry.agent.sandboxes import Sandboxes
+from skerry.agent.services.crew import Means
+from skerry.agent.services.kept import KeptServices
+from skerry.agent.services.look import Looks
+from skerry.agent.services.routes import ServiceRoutes
+from skerry.agent.services.services import Services, log_key
 from skerry.agent.sleep.routes import SleepRoutes
 from skerry.agent.sleep.sleeper import Sleeper
 from skerry.agent.slots import SlotPool
@@ -48,6 +53,9 @@ from skerry.telemetry import Log
 
 NAMES_LOG_BYTES_MAX, NAMES_LOGS_KEPT = 1 * MIB, 3
 """Of names asked for, per sandbox: some twenty thousand lines, and a tenth of that on disk."""
+SERVICE_LOG_SHARE = 4
+"""A service's log is rotated at this part of the size of its sandbox's: there may be many of them."""
+LOG_BYTES_MIN = 4096
 
 
 class AgentApp:
@@ -61,12 +69,7 @@ class AgentApp:
         self.slots, self.egress, self.resolver = _network(settings, clock, log)
         reports = Reports()
         self.images = self._image_store(settings, clock)
-        self.guests = GuestDoor(
-            folder=settings.run_path / "guest",
-            chance=os.urandom,
-            tell=lambda sandbox_id, wanted: self.sandboxes.wish(sandbox_id, wanted),
-            grant=lambda sandbox_id, asked: self.sleeper.grant(sandbox_id, asked),
-        )
+        self.guests = self._guest_door(settings)
         plans = Plans(
             config_of=self.images.config_of,
             shared=settings.share,
@@ -105,7 +108,9 @@ class AgentApp:
             vigil=self.sleeper,
         )
         self.sandboxes.execs = self.execs
-        self.dialer = Dialer(sandboxes=self.sandboxes, sleeper=self.sleeper, slots=self.slots)
+        self.services = self._services(settings, clock, log)
+        self.sandboxes.services = self.services
+        self.dialer = Dialer(sandboxes=self.sandboxes, sleeper=self.sleeper, slots=self.slots, services=self.services)
         relay = Relay()
         self.streams = Streams(self.dialer, relay)
         self.publisher = Publisher(dialer=self.dialer, relay=relay, log=log)
@@ -113,6 +118,14 @@ class AgentApp:
         self.ssh = self._ssh(settings, clock, log)
         self.sandboxes.on_destroy = self.ssh.revoke
         self.web = self._web(reports, clock, settings.upload_bytes_max)
+
+    def _guest_door(self, settings: Settings) -> GuestDoor:
+        return GuestDoor(
+            folder=settings.run_path / "guest",
+            chance=os.urandom,
+            tell=lambda sandbox_id, wanted: self.sandboxes.wish(sandbox_id, wanted),
+            grant=lambda sandbox_id, asked: self.sleeper.grant(sandbox_id, asked),
+        )
 
     def _ssh(self, settings: Settings, clock: Clock, log: Log) -> SshListener:
         inside = Inside(
@@ -130,6 +143,34 @@ class AgentApp:
             clock=clock,
             log=log,
         )
+
+    def _services(self, settings: Settings, clock: Clock, log: Log) -> Services:
+        folder = settings.data_dir / "agent"
+        logs = OutputLogs(
+            folder / "service-logs",
+            bytes_max=max(LOG_BYTES_MIN, settings.log_bytes_max // SERVICE_LOG_SHARE),
+            keep=settings.logs_keep,
+        )
+        sandboxes = self.sandboxes
+        looks = Looks(
+            runtime=self.runtime,
+            plan=lambda sandbox_id, asked: sandboxes.exec_plan(sandbox_id, asked, stdin=False),
+            place=lambda sandbox_id: (self.slots.network_of(sandbox_id), sandboxes.entry(sandbox_id).address),
+            chance=os.urandom,
+        )
+        means = Means(
+            runtime=self.runtime,
+            plan=lambda sandbox_id, asked: sandboxes.exec_plan(sandbox_id, asked, stdin=False),
+            looks=looks,
+            kept=KeptServices(folder / "services"),
+            log_of=lambda sandbox_id, name: logs.of(log_key(sandbox_id, name)),
+            remove_log=lambda sandbox_id, name: logs.remove(log_key(sandbox_id, name)),
+            clock=clock,
+            chance=os.urandom,
+            tell=sandboxes.tell_services,
+            log=log,
+        )
+        return Services(means, logs)
 
     def _image_store(self, settings: Settings, clock: Clock) -> ImageStore:
         upload_bytes_max = settings.upload_bytes_max
@@ -157,6 +198,7 @@ class AgentApp:
                     sandboxes=self.sandboxes, slots=self.slots, dialer=self.dialer, publisher=self.publisher
                 ).routes(),
                 *SshRoutes(self.sandboxes, self.ssh).routes(),
+                *ServiceRoutes(self.sandboxes, self.services, self.sleeper).routes(),
                 *api.routes(),
                 *file_routes(roots, upload_bytes_max=upload_bytes_max),
                 *image_routes(self.images),
@@ -182,6 +224,7 @@ class AgentApp:
         await self.publisher.close()
         await self.sleeper.close()
         await self.resolver.close()
+        await self.services.close()
         await self.execs.close()
         await self.sandboxes.close()
         await self.guests.close_all()

@@ -86,6 +86,15 @@ class Journal:
             self._forget_old_tombstones()
         return entry
 
+    def begin(self, order: Order) -> Entry:
+        """It is to run by this order, from its beginning or anew."""
+        fresh = Entry(sandbox_id=order.sandbox_id, generation=order.generation, wanted=Wanted.RUNNING, order=order)
+        entry = self.get(order.sandbox_id)
+        if entry is not None and entry.wanted is not Wanted.ABSENT:
+            change = {"generation": order.generation, "wanted": Wanted.RUNNING, "order": order}
+            fresh = entry.model_copy(update={**change, "exit": None, "asleep": None, "oom_kills": 0})
+        return self.put(fresh)
+
     def slots(self) -> dict[str, int]:
         return {entry.sandbox_id: entry.slot for entry in self._entries.values() if entry.slot is not None}
 

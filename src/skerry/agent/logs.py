@@ -1,4 +1,4 @@
-"""Output of a sandbox's main process, kept on disk: rotated by size, compressed, so many kept."""
+"""Output of a sandbox's main process and of its services, kept on disk: rotated by size, compressed, so many kept."""
 
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ class OutputLog:
 
 
 class OutputLogs:
-    """The logs of all sandboxes of this machine, each opened when first written or read."""
+    """The logs of all sandboxes of this machine, each opened when first written or read. A key may be a path of two
+    parts, SANDBOX/SERVICE: then removing the sandbox removes those of its services."""
 
     def __init__(self, folder: Path, *, bytes_max: int, keep: int) -> None:
         self._folder = folder
@@ -146,8 +147,8 @@ class OutputLogs:
         return self._open[sandbox_id]
 
     async def remove(self, sandbox_id: str) -> None:
-        if opened := self._open.pop(sandbox_id, None):
-            await opened.close()
+        for key in [key for key in self._open if key == sandbox_id or key.startswith(f"{sandbox_id}/")]:
+            await self._open.pop(key).close()
         await asyncio.to_thread(shutil.rmtree, self._folder / sandbox_id, ignore_errors=True)
 
     async def close(self) -> None:

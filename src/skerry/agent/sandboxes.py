@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 from skerry.agent.egress.egress import Egress
@@ -15,40 +14,29 @@ from skerry.agent.identity import GuestIdentity
 from skerry.agent.journal import Entry, Journal, Wanted
 from skerry.agent.logs import OutputLog, OutputLogs
 from skerry.agent.plans import Plans
+from skerry.agent.ports.publishing import Publishing
 from skerry.agent.reports import Reports
+from skerry.agent.services.services import Services
 from skerry.agent.slots import SlotPool
 from skerry.clock import Clock
 from skerry.errors import Conflict, LimitReached, NotFound, SkerryError
 from skerry.model.exec import ExecSpec
 from skerry.model.order import Order, Presence, Report
-from skerry.model.port import PublishedPort
 from skerry.model.sandbox import Exit, ExitReason
 from skerry.model.sleep import Asleep, Lease, Tier
 from skerry.runtime.contract import Ended, ExecPlan, Found, Runtime
 from skerry.telemetry import Log
 
-
-class Publishing(Protocol):
-    """What makes published ports so."""
-
-    def claim(self, sandbox_id: str, ports: Sequence[PublishedPort]) -> None:
-        """Have these; what comes is held until they are served. Raises InUse, and then it has none."""
-        ...
-
-    def serve(self, sandbox_id: str, ports: Sequence[PublishedPort]) -> None:
-        """Exactly these, from now on; what cannot be had is tried again and again."""
-        ...
-
-    def withdraw(self, sandbox_id: str) -> None:
-        """None any more; connections through them end."""
-        ...
-
-
+SERVICES_GRACE_SHARE = 0.5
+"""Of the grace of a stop: services end before the main process, which must have time left to end itself."""
 COLD_GRACE_S = 10.0
 """For the main process of one that goes from warm to cold, as for one that is stopped."""
 
 
 class Sandboxes:
+    services: Services
+    """Set by `app`: services are commands in sandboxes, and begin and end with them."""
+
     def __init__(
         self,
         *,
@@ -141,7 +129,9 @@ class Sandboxes:
         self._watch(entry.sandbox_id)
         assert self.execs is not None
         await self.execs.adopt(entry.sandbox_id)
-        if entry.asleep is not None and entry.asleep.tier is Tier.WARM:
+        warm = entry.asleep is not None and entry.asleep.tier is Tier.WARM
+        await self.services.adopt(order, resting=warm)
+        if warm:
             await self._runtime.freeze(entry.sandbox_id)
             self._report(entry, Presence.ASLEEP)
         else:  # one that was just going cold, or just coming back, is there and runs
@@ -159,7 +149,7 @@ class Sandboxes:
             order = self._plans.settle(order)
             if entry is not None:
                 await self._halt(order.sandbox_id, 0)  # what is left of a run that ended or was cut short
-            entry = self._begin(order, entry)
+            entry = self._journal.begin(order)
             await self._start_published(order, entry)
             return self._report(self._entry(order.sandbox_id), Presence.RUNNING)
 
@@ -183,22 +173,8 @@ class Sandboxes:
                 await self._egress.hold(order.sandbox_id, slot.address, network.policy)
                 await self._slots.limit(order.sandbox_id, order.spec.bandwidth)
             entry = self._journal.put(entry.model_copy(update={"generation": order.generation, "order": order}))
+            self.services.apply(order)
         return self._report(entry, Presence.RUNNING if entry.asleep is None else Presence.ASLEEP)
-
-    def _begin(self, order: Order, entry: Entry | None) -> Entry:
-        fresh = Entry(sandbox_id=order.sandbox_id, generation=order.generation, wanted=Wanted.RUNNING, order=order)
-        if entry is not None and entry.wanted is not Wanted.ABSENT:
-            fresh = entry.model_copy(
-                update={
-                    "generation": order.generation,
-                    "wanted": Wanted.RUNNING,
-                    "order": order,
-                    "exit": None,
-                    "asleep": None,
-                    "oom_kills": 0,
-                }
-            )
-        return self._journal.put(fresh)
 
     async def _start(self, order: Order, entry: Entry) -> None:
         sandbox_id = order.sandbox_id
@@ -221,10 +197,12 @@ class Sandboxes:
         # Before its first process: from its first packet on it is judged.
         await self._egress.hold(sandbox_id, slot.address, network.policy)
         await self._plans.serve_guest(order, uid=slot.uid_base)
+        self.services.prepare(sandbox_id)
         plan = self._plans.start_plan(order, slot)
         await self._runtime.start(plan, self.log_of(sandbox_id).write)
         self._begun_s[sandbox_id] = self._clock.monotonic_s()
         self._watch(sandbox_id)
+        self.services.begin(order)
 
     async def _have_disk(self, order: Order) -> None:
         if order.has_run:
@@ -256,7 +234,7 @@ class Sandboxes:
             if swapped and sandbox_id in self._watches:
                 return self._report(entry, Presence.RUNNING)
             order = self._plans.settle(order)
-            entry = self._begin(order, entry)
+            entry = self._journal.begin(order)
             await self._halt(sandbox_id, 0)
             if not swapped:
                 await self._runtime.restore(sandbox_id, checkpoint_id)
@@ -288,6 +266,7 @@ class Sandboxes:
         await self._egress.forget(sandbox_id)
         await self._slots.release(sandbox_id)
         await self._outputs.remove(sandbox_id)
+        await self.services.remove(sandbox_id)
         self._journal.put(entry.model_copy(update={"order": None, "slot": None}))  # only the tombstone stays
         return self._reports.drop(Report(sandbox_id=sandbox_id, generation=entry.generation, presence=Presence.ABSENT))
 
@@ -337,10 +316,13 @@ class Sandboxes:
             try:
                 if tier is Tier.WARM:
                     squeeze = self.order_of(sandbox_id).spec.squeeze
+                    await self.services.rest(sandbox_id)
                     await self._runtime.freeze(sandbox_id, squeeze=squeeze)
                 else:
                     await self._halt(sandbox_id, COLD_GRACE_S)
             except BaseException:
+                if entry.asleep is None:
+                    self.services.resume(sandbox_id)
                 self._journal.put(self._entry(sandbox_id).model_copy(update={"asleep": entry.asleep}))
                 raise
             return self._report(self._entry(sandbox_id), Presence.ASLEEP)
@@ -353,6 +335,7 @@ class Sandboxes:
                 return self.report_of(sandbox_id)
             if sandbox_id in self._watches:
                 await self._runtime.thaw(sandbox_id)
+                self.services.resume(sandbox_id)
             else:
                 await self._start(self.order_of(sandbox_id).model_copy(update={"has_run": True}), entry)
             entry = self._entry(sandbox_id).model_copy(update={"asleep": None, "exit": None, "woken_by": by})
@@ -401,6 +384,12 @@ class Sandboxes:
         if report is not None:
             self._reports.put(report.model_copy(update={"checkpoint_wanted": wanted}))
 
+    def tell_services(self, sandbox_id: str) -> None:
+        """Something has changed about its services."""
+        report = self._reports.get(sandbox_id)
+        if report is not None:
+            self._reports.put(report.model_copy(update={"services": self.services.statuses(sandbox_id)}))
+
     async def close(self) -> None:
         for task in self._watches.values():
             task.cancel()
@@ -437,6 +426,9 @@ class Sandboxes:
         if self.execs is not None:
             self.execs.cut_off(sandbox_id)
         try:
+            if watch is not None and grace_s > 0:
+                await self._runtime.thaw(sandbox_id)  # what stands still cannot end in good order
+            await self.services.halt(sandbox_id, grace_s * SERVICES_GRACE_SHARE)
             await self._runtime.stop(sandbox_id, grace_s)
             if watch is not None:
                 await watch
@@ -471,6 +463,7 @@ class Sandboxes:
                 self._log.warning("remains of a sandbox", sandbox=sandbox_id, error=error, because=error.because)
             if self.execs is not None:
                 self.execs.forget(sandbox_id)
+            await self.services.forget(sandbox_id)
             change = {"wanted": Wanted.STOPPED, "asleep": None}
             entry = self._journal.put(self._entry(sandbox_id).model_copy(update=change))
             self._report(self._record_exit(entry, ended), Presence.STOPPED)
@@ -494,5 +487,6 @@ class Sandboxes:
                 exit=entry.exit if presence not in (Presence.RUNNING, Presence.ASLEEP) else None,
                 asleep=entry.asleep,
                 woken_by=entry.woken_by,
+                services=self.services.statuses(entry.sandbox_id),
             )
         )

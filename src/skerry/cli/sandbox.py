@@ -51,6 +51,7 @@ ENTRIES = {
     "restore": Entry("skerry.cli.moves:restore", "Put it back to a checkpoint.", _IN),
     "fork": Entry("skerry.cli.moves:fork", "Make sandboxes that begin as a copy of it.", _IN),
     "commit": Entry("skerry.cli.moves:commit", "Make an image of its disk.", _IN),
+    "service": Entry("skerry.cli.service:service", "Commands that are kept running in it.", _IN),
     "exec": Entry("skerry.cli.execute:execute", "Run a command in it."),
     "shell": Entry("skerry.cli.execute:shell", "Open a shell in it."),
     "run": Entry("skerry.cli.run:run", "Make one, run a command in it, delete it."),
@@ -105,6 +106,8 @@ def _columns(items: list[Any]) -> Columns:
     if any(item.get("parent") for item in items):
         named = {item["id"]: item["name"] for item in items}
         columns["FORKED FROM"] = lambda item: named.get(item.get("parent"), item.get("parent") or "-")
+    if any(item.get("services") for item in items):
+        columns["SERVICES"] = lambda item: " ".join(f"{one['name']}:{one['state']}" for one in parts(item, "services"))
     if any(item["spec"].get("labels") for item in items):
         columns["LABELS"] = lambda item: pairs(part(item["spec"], "labels"))
     return columns
@@ -167,6 +170,7 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "image": spec["image"],
             "image digest": body.get("image_digest"),
             "command": " ".join(parts(spec, "command")),
+            "services": _services(body),
             "address": body.get("address"),
             "url": _address(invocation, body),
             "network": "off" if network.get("enabled") is False else _reach(network),
@@ -245,6 +249,17 @@ def _reach(network: dict[str, Any]) -> str:
     if network.get("default") == "deny":
         return f"nothing but what {rules} rules allow (skerry policy show)" if rules else "nothing outside"
     return f"on, with {rules} rules (skerry policy show)" if rules else "on"
+
+
+def _services(body: Any) -> str:
+    """`web healthy on 8080, db backing-off (it ended with code 1)`."""
+    known = {status["name"]: status for status in parts(body, "services")}
+    told: list[str] = []
+    for name, spec in part(body["spec"], "services").items():
+        status = known.get(name)
+        words = [name, *([status["state"]] if status else []), *([f"on {spec['port']}"] if spec.get("port") else [])]
+        told.append(" ".join(words) + (f" ({status['reason']})" if status and status.get("reason") else ""))
+    return ", ".join(told)
 
 
 def _after(given: Any) -> str | None:

@@ -101,6 +101,7 @@ HABITS: dict[str, str] = {
     "rollback": "skerry restore BOX v3",
     "save": "skerry image export NAME FILE",
     "scp": "skerry cp, or skerry ssh-config --write BOX && scp … BOX.skerry:",
+    "service": "skerry sandbox service list BOX",
     "sessions": "skerry session list BOX",
     "status": "skerry ps",
     "suspend": "skerry sleep BOX",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skerry.model.policy import NameAsked, PolicyTest
     from skerry.model.port import ListeningPort, PortState, PublishedPort
     from skerry.model.sandbox import Sandbox
+    from skerry.model.service import Service
     from skerry.model.sleep import Activity, Lease
     from skerry.model.ssh import SshAccess, SshGrant
     from skerry.model.stats import Stats
@@ -161,6 +162,16 @@ def ssh_grant(body: Any) -> SshGrant:
     from skerry.model.ssh import SshGrant
 
     return _read(SshGrant, body)
+
+
+def service(body: Any) -> Service:
+    from skerry.model.service import Service
+
+    return _read(Service, body)
+
+
+def services(body: Any) -> list[Service]:
+    return [service(item) for item in body["items"]]
 
 
 def operation(body: Any) -> Operation:

@@ -27,6 +27,7 @@ from skerry.client.commands import Commands
 from skerry.client.files import CheckpointFiles, Files
 from skerry.client.flows import TIMEOUT_S
 from skerry.client.policy import SandboxPolicy
+from skerry.client.services import Services
 from skerry.errors import NotFound
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Sandbox:
         self.commands = Commands(client.transport, record.id)
         self.files = Files(client.transport, calls.path(record.id))
         self.policy = SandboxPolicy(client.transport, record.id)
+        self.services = Services(client.transport, record.id)
         self._record = record
         self._owns_client = owns_client
 

@@ -28,6 +28,7 @@ from skerry.client.files_async import AsyncCheckpointFiles, AsyncFiles
 from skerry.client.flows import TIMEOUT_S
 from skerry.client.policy_async import AsyncSandboxPolicy
 from skerry.client.sandbox import checkpoint_ref
+from skerry.client.services_async import AsyncServices
 from skerry.errors import NotFound
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class AsyncSandbox:
         self.commands = AsyncCommands(client.transport, record.id)
         self.files = AsyncFiles(client.transport, calls.path(record.id))
         self.policy = AsyncSandboxPolicy(client.transport, record.id)
+        self.services = AsyncServices(client.transport, record.id)
         self._record = record
         self._owns_client = owns_client
 

@@ -22,6 +22,7 @@ from skerry.control.api.keys import KeyRoutes
 from skerry.control.api.operations import OperationRoutes
 from skerry.control.api.ports import HeldPorts, PortRoutes
 from skerry.control.api.sandboxes import SandboxRoutes
+from skerry.control.api.services import ServiceRoutes
 from skerry.control.api.sleep import SleepRoutes
 from skerry.control.api.urls import UrlRoutes
 from skerry.control.first_key import ensure_first_key
@@ -102,6 +103,7 @@ class Control:
                 SleepRoutes(store, sleeping).router(),
                 PortRoutes(store, held).router(),
                 UrlRoutes(store, self._links, self._clock).router(),
+                ServiceRoutes(store).router(),
                 SandboxRoutes(
                     store, waiter, sleeping, held, share=settings.share, sandboxes_max=settings.sandboxes_max
                 ).router(),

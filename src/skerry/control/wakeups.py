@@ -85,7 +85,8 @@ class Wakeups:
             case S.STOPPED | S.FAILED | S.DELETED:
                 self.place_sandboxes.set()  # there may be room now
             case S.RUNNING | S.ASLEEP:
-                pass
+                if sandbox.spec.services:
+                    self.observe_sandboxes.set()  # they may have got on while its record still said it was starting
         if not sandbox.applied:
             self.apply_changes.set()
         if sandbox.source_checkpoint is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from skerry.model.fields import Frozen
 from skerry.model.sandbox import Exit, SandboxSpec
+from skerry.model.service import Statuses
 from skerry.model.sleep import Asleep
 
 
@@ -45,5 +46,7 @@ class Report(Frozen):
     asleep: Asleep | None = None
     woken_by: str | None = None
     """What woke it last, if anything has: shown in its history."""
+    services: Statuses = ()
+    """As it has them now; none when it has no processes."""
     checkpoint_wanted: dict[str, Any] | None = None
     """The guest asked for a checkpoint through its socket: {"request_id", "comment"}."""

@@ -12,6 +12,7 @@ from skerry.model.fields import Command, Env, Frozen, GuestPath, Labels, Name, S
 from skerry.model.moves import Moves
 from skerry.model.policy import Policy
 from skerry.model.port import PORTS_MAX, PublishedPort, first_clash
+from skerry.model.service import Services, Statuses
 from skerry.model.sleep import Asleep, SleepAfter
 
 MIB = 1024**2
@@ -159,6 +160,8 @@ class SandboxSpec(Frozen):
     """Whether everybody who reaches the URLs of its ports may open them; else they take a key or a signed link."""
     squeeze: bool = False
     """When it falls asleep, have the kernel drop what it can of its memory, which makes waking slower."""
+    services: Services = {}
+    """Commands that are kept running beside its main process, by name."""
 
     @model_validator(mode="after")
     def _targets_differ(self) -> SandboxSpec:
@@ -215,6 +218,8 @@ class Sandbox(Frozen):
     """Set while it is ASLEEP."""
     applied: bool = True
     """Whether its machine has been told of the newest change of the spec of a running sandbox."""
+    services: Statuses = ()
+    """What its machine says of its services, while it has processes."""
     restarts: int = 0
     """Times it was started again because its machine lost it."""
     parent: str | None = None
@@ -246,9 +251,11 @@ class SandboxUpdate(Frozen):
     """Takes the place of the whole egress policy in `network`."""
     ports: Annotated[list[PublishedPort], Field(max_length=PORTS_MAX)] | None = None
     """In place of all that are published."""
+    services: Services | None = None
+    """All of them: what is not named is stopped and gone."""
 
 
-LIVE = frozenset({"name", "idle", "cold_after", "idle_cpu", "bandwidth", "policy", "ports"})
+LIVE = frozenset({"name", "idle", "cold_after", "idle_cpu", "bandwidth", "policy", "ports", "services"})
 """Fields of the update that the machine of a running sandbox must be told of."""
 
 

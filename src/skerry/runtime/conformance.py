@@ -434,12 +434,19 @@ async def stop_works_without_adopting(kit: Kit) -> None:
 
 
 async def command_is_adopted(kit: Kit) -> None:
+    for token in ({}, {"name": "chosen"}):
+        await _command_is_adopted(kit, token)
+
+
+async def _command_is_adopted(kit: Kit, token: dict[str, str]) -> None:
+    """By its own token, or by a name that was chosen for it."""
     box = kit.new_id()
     await start(kit, box)
+    assert not token or await kit.runtime.adopt_exec(box, token) is None
     script = f"echo one; {WAIT_FOR_GO}; exit 6"
-    process = await launch(kit, box, "sh", "-c", script)
+    process = await launch(kit, box, "sh", "-c", script, name=token.get("name"))
     assert await asyncio.wait_for(process.read(), PATIENCE_S) == (STDOUT, b"one\n")
-    token = process.token()
+    token = token or process.token()
     await process.close()
     await kit.restart()
     await kit.runtime.adopt(box, lambda _: None)

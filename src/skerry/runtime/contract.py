@@ -91,6 +91,9 @@ class ExecPlan:
     size: WindowSize = field(default_factory=WindowSize)
     stdin: bool = False
     """Whether the caller will write to it; else it is /dev/null."""
+    name: str | None = None
+    """Chosen by the caller and safe as a file name: `adopt_exec` finds a command by it that was begun in the moment in
+    which the agent died. None: the runtime chooses one."""
 
 
 class Process(Protocol):
@@ -118,7 +121,7 @@ class Process(Protocol):
     async def resize(self, size: WindowSize) -> None: ...
 
     async def kill(self, signal: int) -> None:
-        """To every process of the command's session."""
+        """To every process of the command's session; after its end, to what is left of that."""
         ...
 
     async def wait(self) -> int | None:

@@ -82,6 +82,7 @@ class FakeBox:
 class FakeProcess:
     def __init__(self, box: FakeBox, plan: ExecPlan, pid: int) -> None:
         self.pid = pid
+        self._name = plan.name
         self._box = box
         self._output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
         self._stdin = FakeInput(is_open=plan.stdin or plan.tty)
@@ -110,6 +111,9 @@ class FakeProcess:
         if not self._code.done():
             self._signal = number
             self._task.cancel()
+
+    def answers_to(self, token: dict[str, str]) -> bool:
+        return token == self.token() or token == {"name": self._name}
 
     def token(self) -> dict[str, str]:
         return {"pid": str(self.pid)}
@@ -294,7 +298,7 @@ class FakeRuntime:
 
     async def adopt_exec(self, sandbox_id: str, token: dict[str, str]) -> Process | None:
         box = self._machine.boxes.get(sandbox_id)
-        return box.processes.get(int(token["pid"])) if box is not None else None
+        return next((found for found in box.processes.values() if found.answers_to(token)), None) if box else None
 
     async def usage(self, sandbox_id: str) -> Usage:
         self.disk_path(sandbox_id)

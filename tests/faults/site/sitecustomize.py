@@ -19,6 +19,7 @@ STEPS = {
     "agent": {
         "skerry.agent.journal": ["Journal"],
         "skerry.agent.slots": ["SlotPool"],
+        "skerry.agent.services.kept": ["KeptServices"],
         "skerry.runtime.container.runtime": ["ContainerRuntime"],
         "skerry.runtime.container.pool": ["Pool"],
     },
@@ -31,7 +32,7 @@ STEPS = {
 READS = """
     get all slots used look images image_path disk_path checkpoint_path checkpoints disks disk_usage room usage adopt
     adopt_exec wait exec open close index belief name_of at_rest in_states with_ids states_of find whole_name reports
-    watch_reports capacity checkpoint_ids image_digests session request listen watching publish_events
+    read watch_reports capacity checkpoint_ids image_digests session request listen watching publish_events
 """
 """Methods that change nothing: dying beside one is dying beside its neighbour."""
 FOLDER = os.environ.get("SKERRY_FAULTS", "")

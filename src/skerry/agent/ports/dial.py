@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import typing
 from pathlib import Path
 
 from skerry.agent.namespaces import socket_inside
@@ -30,8 +31,17 @@ _NOBODY = frozenset(
 )
 
 
+class Readiness(typing.Protocol):
+    """Who starts what listens, as the dialer sees it."""
+
+    async def ready(self, sandbox_id: str, port: int) -> bool:
+        """Whether somebody will listen on the port of this sandbox who may not yet."""
+        ...
+
+
 class Dialer:
-    def __init__(self, *, sandboxes: Sandboxes, sleeper: Sleeper, slots: SlotPool) -> None:
+    def __init__(self, *, sandboxes: Sandboxes, sleeper: Sleeper, slots: SlotPool, services: Readiness) -> None:
+        self._services = services
         self._sandboxes = sandboxes
         self._sleeper = sleeper
         self._slots = slots
@@ -53,6 +63,7 @@ class Dialer:
         async with self._sleeper.awake(sandbox_id, by):
             if not self._sandboxes.runs(sandbox_id):
                 raise Conflict("the sandbox does not run; start it first")
+            starts = await self._services.ready(sandbox_id, port)
             address = self._sandboxes.entry(sandbox_id).address
             network = self._slots.network_of(sandbox_id)
             # Its address first: a program that trusts its own machine must not take us for it. Many development
@@ -60,7 +71,7 @@ class Dialer:
             hosts = (*([address] if address else []), *LOOPBACKS)
             connect = self._connect_udp if protocol is Protocol.UDP else self._connect_tcp
             connected = await connect(network, hosts, port)
-            if connected is None and self._is_young(sandbox_id):
+            if connected is None and (starts or self._is_young(sandbox_id)):
                 await self._listening(sandbox_id, network, port, protocol)
                 connected = await connect(network, hosts, port)
             if connected is None:
@@ -86,8 +97,10 @@ class Dialer:
             return  # the next bytes try again, and whoever sent these waits for an answer as on a slow network
 
     def _is_young(self, sandbox_id: str) -> bool:
+        """Whether its main process may still be on its way to listen; one that idles never will."""
         ran_s = self._sandboxes.ran_for_s(sandbox_id)
-        return ran_s is not None and ran_s < LISTEN_WAIT_S
+        starts = self._sandboxes.order_of(sandbox_id).spec.command is not None
+        return starts and ran_s is not None and ran_s < LISTEN_WAIT_S
 
     async def _listening(self, sandbox_id: str, network: Path, port: int, protocol: Protocol) -> None:
         """Returns when somebody listens, or when nobody has for too long. All who wait for one port wait for one watch:

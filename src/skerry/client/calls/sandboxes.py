@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skerry.model.image import Image
     from skerry.model.port import PublishedPort
     from skerry.model.sandbox import Bandwidth, CheckpointPolicy, Mount, Network, Sandbox
+    from skerry.model.service import ServiceSpec
     from skerry.model.stats import Stats
 
 SANDBOXES = "/v1/sandboxes"
@@ -46,6 +47,7 @@ class SpecOptions(TypedDict, total=False):
     idle_cpu: float | None
     squeeze: bool | None
     public: bool | None
+    services: Mapping[str, ServiceSpec | Mapping[str, Any]] | None
     checkpoints: CheckpointPolicy | Mapping[str, Any] | None
 
 
@@ -81,6 +83,9 @@ def spec_body(image: str, options: SpecOptions) -> dict[str, Any]:
             body[name] = [mount_from_text(item) if isinstance(item, str) else plain(item) for item in given]
         elif name == "ports":
             body[name] = ports_body(value)  # pyright: ignore[reportArgumentType]
+        elif name == "services":
+            services: Mapping[str, Any] = value  # pyright: ignore[reportAssignmentType]
+            body[name] = {key: service_body(spec) for key, spec in services.items()}
         elif name == "network" and isinstance(value, bool):
             body[name] = {"enabled": value}
         elif isinstance(value, Mapping):
@@ -94,6 +99,14 @@ def ports_body(given: Sequence[Any]) -> list[Any]:
     from skerry.client.calls.ports import port_from_text
 
     return [port_from_text(item) if isinstance(item, str) else plain(item) for item in given]
+
+
+def service_body(spec: Any) -> dict[str, Any]:
+    """A ServiceSpec, or its fields with text as the command."""
+    body = dict(plain(spec))
+    if isinstance(body.get("command"), str):
+        body["command"] = shell_words(body["command"])
+    return body
 
 
 def path(ref: str, *rest: str) -> str:

@@ -195,6 +195,9 @@ async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate, held:
         changes: dict[str, Any] = {"spec": SandboxSpec.model_validate(spec)}
         if "name" in given:
             changes["name"] = given["name"]
+        if "services" in given:
+            names = given["services"].keys()
+            changes["services"] = tuple(status for status in fresh.services if status.name in names)
         if live:  # a change of intent: the machine is told by `apply`, or by the next start
             changes |= {
                 "generation": fresh.generation + 1,

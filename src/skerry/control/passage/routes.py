@@ -14,6 +14,7 @@ from skerry.model.exec import ExecResult, ExecSession, ExecSpec, KillRequest, Wi
 from skerry.model.file import FileInfo, FileList, MkdirRequest, RenameRequest
 from skerry.model.policy import Policy, PolicyTest
 from skerry.model.port import ListeningPort, PortState
+from skerry.model.service import Service
 from skerry.model.sleep import Activity, Lease, LeaseRequest
 from skerry.model.ssh import SshAccess, SshAccessRequest, SshGrant
 from skerry.model.stats import Stats
@@ -22,6 +23,7 @@ SANDBOX = "/v1/sandboxes/{ref}"
 CHECKPOINT = SANDBOX + "/checkpoints/{checkpoint_ref}"
 EXEC, FILES, KEPT = SANDBOX + "/exec", SANDBOX + "/files", CHECKPOINT + "/files"
 SESSION = EXEC + "/{session}"
+SERVICE = SANDBOX + "/services/{service}"
 
 
 class Needs(StrEnum):
@@ -84,6 +86,10 @@ PASSED: tuple[Passed, ...] = (
     Passed("GET", SANDBOX + "/ssh-access", "Where SSH leads in, and which keys do", Needs.MACHINE, None, SshAccess),
     Passed("POST", SANDBOX + "/ssh-access", "Make a key for SSH", Needs.MACHINE, SshAccessRequest, SshGrant),
     Passed("DELETE", SANDBOX + "/ssh-access", "Let no key in any more", Needs.MACHINE, None, None),
+    Passed("POST", SERVICE + "/start", "Start a service and what it needs", Needs.RUNNING, None, Service),
+    Passed("POST", SERVICE + "/stop", "Stop a service", Needs.RUNNING, None, Service),
+    Passed("POST", SERVICE + "/restart", "Start a service again", Needs.RUNNING, None, Service),
+    Passed("GET", SERVICE + "/logs", "Read or follow its log", Needs.MACHINE, None, Raw.TEXT, ("follow", "tail")),
     Passed("GET", CHECKPOINT + "/diff", "Paths changed since a checkpoint", Needs.MACHINE, None, Diff, ("to",)),
     Passed("GET", KEPT, "Read a file of a checkpoint", Needs.MACHINE, None, Raw.BYTES, ("path",)),
     Passed("GET", KEPT + "/list", "List a folder of a checkpoint", Needs.MACHINE, None, FileList, ("path", "depth")),

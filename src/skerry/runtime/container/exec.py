@@ -67,6 +67,24 @@ class ExecFiles:
         for path in (self.process, self.pid, self.log, self.console, *(self.pipes() if pipes else ())):
             path.unlink(missing_ok=True)
 
+    def find_pid(self) -> int | None:
+        """Of the crun that runs this exec, if it was started: nobody may have written its pid down. Only a process of
+        the host's root counts, for a guest can call its own whatever it likes."""
+        if not self.process.exists():
+            return None
+        argument = os.fsencode(f"--process={self.process}")
+        found: dict[int, int] = {}
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            try:
+                if folder.stat().st_uid == 0 and argument in (folder / "cmdline").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        # What crun has just forked looks like crun, until it is the command.
+        return next((pid for pid, parent in found.items() if parent not in found), None)
+
     def leave_stray(self, path: Path) -> Path:
         """A pipe that something in the background still holds, named so that a later agent drains it."""
         stray = path.with_name(f"{path.name}.stray")
@@ -212,15 +230,14 @@ class ExecProcess:
     # End
 
     async def kill(self, signal: int) -> None:
-        if not self._child.ended:
-            await asyncio.to_thread(self._kill, signal)
+        await asyncio.to_thread(self._kill, signal)
 
     def _kill(self, number: int) -> None:
         """SIGKILL goes on until nobody new is found: a process may fork between the look and the signal."""
         rounds = KILL_ROUNDS_MAX if number == signal.SIGKILL else 1
         for turn in range(rounds):
             found = family(self._members(), self._leaders())
-            if turn == 0 and not found:
+            if turn == 0 and not found and not self._child.ended:
                 self._child.signal(number)  # still on its way in
             if not found:
                 return

@@ -176,7 +176,7 @@ class Launcher:
             who = tree.identity(plan.user, field="user")
             if not tree.is_folder(plan.workdir or "/"):
                 raise Invalid(f"the sandbox has no folder {plan.workdir[:200]}", field="workdir")
-        files = ExecFiles(self._layout.pipes(box.sandbox_id), secrets.token_hex(8))
+        files = ExecFiles(self._layout.pipes(box.sandbox_id), plan.name or secrets.token_hex(8))
         wanted = oci.process(
             plan.command,
             env=plan.env,
@@ -258,15 +258,18 @@ class Launcher:
 
     def adopt_exec(self, box: Box, token: dict[str, str], members: Members) -> ExecProcess | None:
         """A terminal was held by the agent that died, and its command got SIGHUP: there is nothing to adopt."""
-        pid, name = int(token["pid"]), token["name"]
-        if token["kind"] == "tty" or str(start_ticks(pid)) != token["ticks"]:
+        files = ExecFiles(self._layout.pipes(box.sandbox_id), token["name"])
+        pid = int(token["pid"]) if "pid" in token else files.find_pid()
+        if pid is None or token.get("kind") == "tty":
+            return None
+        if "ticks" in token and str(start_ticks(pid)) != token["ticks"]:
             return None
         child = Child.adopt(pid, self._layout.exits)
         if child is None:
             return None
         return ExecProcess(
             child=child,
-            files=ExecFiles(self._layout.pipes(box.sandbox_id), name),
+            files=files,
             members=members,
             leave=box.keep_draining,
             stdin_fd=None,

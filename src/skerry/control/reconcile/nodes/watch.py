@@ -74,7 +74,8 @@ class WatchNode:
                 was = self._book.get(told.sandbox_id)
                 self._book.put(told)
                 woke = told.presence is Presence.RUNNING and was is not None and was.presence is Presence.ASLEEP
-                if woke or told.presence in (Presence.STOPPED, Presence.LOST, Presence.ASLEEP):
+                services = told.services != (was.services if was is not None else ())
+                if woke or services or told.presence in (Presence.STOPPED, Presence.LOST, Presence.ASLEEP):
                     self._wakeups.observe_sandboxes.set()
                 if told.checkpoint_wanted is not None:
                     self._wakeups.answer_guests.set()

@@ -13,6 +13,7 @@ from skerry.client.agent import AgentClient
 from skerry.control.reconcile.nodes.book import ReportBook
 from skerry.model.order import Presence, Report
 from skerry.model.sandbox import Exit, ExitReason, S, Sandbox
+from skerry.model.service import Statuses, news
 from skerry.model.sleep import Asleep
 from skerry.store.store import Store
 from skerry.store.transaction import Transaction
@@ -35,6 +36,8 @@ class ObserveSandboxes:
         self._book = book
         self._tiers: dict[str, Asleep] = {}
         """How each sleeper was last written down: the database is not asked for what most often has not changed."""
+        self._services: dict[str, Statuses] = {}
+        """Likewise what is said of services."""
 
     async def step(self) -> None:
         if not self._book.heard or self._book.node is None:
@@ -51,21 +54,33 @@ class ObserveSandboxes:
             for sandbox in suspects:
                 report = truth.get(sandbox.id)
                 agreed = await _settle(tx, sandbox, decide(sandbox, report, tx.now))
-                if agreed and report is not None and report.asleep is not None:
-                    self._tiers[sandbox.id] = report.asleep
+                if agreed and report is not None:
+                    await self._remember(tx, sandbox, report)
+        self._services = {key: services for key, services in self._services.items() if key in known}
         self._tiers = {key: asleep for key, asleep in self._tiers.items() if key in known}
+
+    async def _remember(self, tx: Transaction, sandbox: Sandbox, report: Report) -> None:
+        """The record now says what this report did."""
+        if report.asleep is not None:
+            self._tiers[sandbox.id] = report.asleep
+        if sandbox.state in (S.RUNNING, S.ASLEEP):
+            self._services[sandbox.id] = report.services
+            told = news(sandbox.services, report.services)
+            await tx.events.add([("sandbox", sandbox.id, sandbox.name, kind, say) for kind, say in told])
 
     def _suspect(self, sandbox_id: str, state: S, generation: int) -> bool:
         report = self._book.get(sandbox_id)
         if report is not None and report.generation > generation and state in ADOPTABLE:
             return True
+        if state not in (S.RUNNING, S.ASLEEP):
+            return False
+        if report is not None and report.services != self._services.get(sandbox_id, ()):
+            return True
         if state is S.RUNNING:
             return report is None or report.presence is not Presence.RUNNING
-        if state is S.ASLEEP:
-            if report is None or report.presence is not Presence.ASLEEP:
-                return True
-            return report.asleep != self._tiers.get(sandbox_id)
-        return False
+        if report is None or report.presence is not Presence.ASLEEP:
+            return True
+        return report.asleep != self._tiers.get(sandbox_id)
 
 
 Decision = tuple[S | None, str, str, dict[str, Any]]
@@ -96,17 +111,20 @@ def decide(sandbox: Sandbox, report: Report | None, now: datetime) -> Decision |
         exit = report.exit or Exit(reason=ExitReason.LOST, at=now)
         event = "oom" if exit.reason is ExitReason.OOM else "stopped"
         code = "with a code nobody saw" if exit.code is None else f"with code {exit.code}"
-        return S.STOPPED, event, f"its main process ended {code}", {"exit": exit, "asleep": None}
-    lost = {"generation": sandbox.generation + 1, "restarts": sandbox.restarts + 1, "asleep": None}
+        return S.STOPPED, event, f"its main process ended {code}", {"exit": exit, "asleep": None, "services": ()}
+    lost = {"generation": sandbox.generation + 1, "restarts": sandbox.restarts + 1}
+    lost |= {"asleep": None, "services": ()}
     return S.STARTING, "lost", "its machine lost it; it is started again on its disk", lost
 
 
 def _awake_or_asleep(sandbox: Sandbox, report: Report) -> Decision | None:
-    asleep = report.asleep
+    asleep, services = report.asleep, report.services
     if asleep is None:
         if sandbox.state is S.RUNNING:
-            return None
-        return S.RUNNING, "woken", report.woken_by or "", {"asleep": None, "address": report.address}
+            return (None, "", "", {"services": services}) if sandbox.services != services else None
+        changes = {"asleep": None, "address": report.address, "services": services}
+        return S.RUNNING, "woken", report.woken_by or "", changes
+    changes = {"asleep": asleep, "services": services}
     if sandbox.state is S.RUNNING:
-        return S.ASLEEP, "asleep", f"{asleep.tier.value}: {asleep.why}", {"asleep": asleep}
-    return (None, "", "", {"asleep": asleep}) if sandbox.asleep != asleep else None
+        return S.ASLEEP, "asleep", f"{asleep.tier.value}: {asleep.why}", changes
+    return (None, "", "", changes) if (sandbox.asleep, sandbox.services) != (asleep, services) else None

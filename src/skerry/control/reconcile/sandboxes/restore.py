@@ -57,6 +57,7 @@ class RestoreSandboxes:
                     "reason": None,
                     "restore_checkpoint": None,
                     "asleep": None,
+                    "services": (),
                     "applied": True,
                 },
             )

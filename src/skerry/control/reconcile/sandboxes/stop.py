@@ -40,5 +40,10 @@ class StopSandboxes:
                 sandbox,
                 S.STOPPED,
                 "stopped",
-                changes={"exit": exit or Exit(reason=ExitReason.STOPPED, at=tx.now), "asleep": None, "applied": True},
+                changes={
+                    "exit": exit or Exit(reason=ExitReason.STOPPED, at=tx.now),
+                    "asleep": None,
+                    "services": (),
+                    "applied": True,
+                },
             )

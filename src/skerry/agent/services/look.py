@@ -1,0 +1,136 @@
+"""Look at a service's health: whether somebody listens on its port, by a request to it, or a command beside it.
+
+These are ours and nobody's use of the sandbox: they go round the dialer and the sessions, which both count as activity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import re
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from skerry.agent.namespaces import inside
+from skerry.errors import SkerryError
+from skerry.model.exec import ExecSpec
+from skerry.model.service import Health, ServiceSpec
+from skerry.runtime.contract import ExecPlan, Process, Runtime
+
+LOOKS_MAX = 64
+"""At one time on this machine, each with a thread or a process."""
+STATUS_LINE_BYTES_MAX = 4096
+LOOPBACK = "127.0.0.1"
+TABLES = ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6")
+TABLE_BYTES_MAX = 1024 * 1024
+"""It begins with those that listen: a guest with very many connections does not cost us more."""
+LOCAL, STATE, LISTEN = 1, 3, "0A"
+_REFUSED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED})
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
+
+
+class Looks:
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        plan: Callable[[str, ExecSpec], ExecPlan],
+        place: Callable[[str], tuple[Path, str | None]],
+        chance: Callable[[int], bytes],
+    ) -> None:
+        """`place` gives a sandbox's network namespace and its address."""
+        self._runtime = runtime
+        self._plan = plan
+        self._place = place
+        self._chance = chance
+        self._turns = asyncio.Semaphore(LOOKS_MAX)
+
+    async def fault(self, sandbox_id: str, spec: ServiceSpec, looks: Health) -> str | None:
+        """What is wrong with it, in words; None: all is well."""
+        async with self._turns:
+            try:
+                async with asyncio.timeout(looks.timeout):
+                    if looks.command is not None:
+                        return await self._by_command(sandbox_id, spec, looks)
+                    assert spec.port is not None, "the model sees to it"
+                    network, address = self._place(sandbox_id)
+                    return await _by_port(network, address, spec.port, looks.http)
+            except TimeoutError:
+                return f"its health was not answered for within {looks.timeout:g} s"
+            except SkerryError as error:
+                return error.say
+
+    async def _by_command(self, sandbox_id: str, spec: ServiceSpec, looks: Health) -> str | None:
+        assert looks.command is not None
+        asked = ExecSpec(command=looks.command, env=spec.env, user=spec.user, workdir=spec.workdir)
+        plan = replace(self._plan(sandbox_id, asked), name=f"health-{self._chance(6).hex()}")
+        process = await self._runtime.exec(sandbox_id, plan)
+        try:
+            while await process.read() is not None:
+                pass
+            code = await process.wait()
+        finally:
+            await asyncio.shield(_end(process))
+        return None if code == 0 else f"its health command ended with code {code}"
+
+
+async def _end(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        await process.kill(signal.SIGKILL)
+    await process.close()
+
+
+async def _by_port(network: Path, address: str | None, port: int, path: str | None) -> str | None:
+    if path is None:
+        # The kernel's table, not a connection: that would be one that the program has to serve, and many small servers
+        # die of one that goes away at once.
+        listening: list[bool] = []
+        await asyncio.to_thread(inside, network, lambda: listening.append(_listens(port)))
+        return None if listening[0] else f"nobody listens on port {port}"
+    # Its address first, as for those who use it; many listen on loopback alone.
+    for host in (*([address] if address else []), LOOPBACK):
+        made: list[socket.socket] = []
+        await asyncio.to_thread(inside, network, lambda: made.append(socket.socket(socket.AF_INET)))  # noqa: B023
+        with made[0] as fresh:
+            fresh.setblocking(False)
+            try:
+                await asyncio.get_running_loop().sock_connect(fresh, (host, port))
+                return await _answer(fresh, port, path)
+            except OSError as error:
+                if error.errno not in _REFUSED:
+                    return f"port {port}: {error.strerror}"
+    return f"nobody listens on port {port}"
+
+
+def _listens(port: int) -> bool:
+    """In the network namespace of the calling thread. proc_net_tcp(5)."""
+    for table in TABLES:
+        try:
+            with open(table) as file:
+                lines = file.read(TABLE_BYTES_MAX).split("\n")[1:]
+        except FileNotFoundError:  # no IPv6 here
+            continue
+        for words in map(str.split, lines):
+            if len(words) > STATE and words[STATE] == LISTEN and int(words[LOCAL].rpartition(":")[2], 16) == port:
+                return True
+    return False
+
+
+async def _answer(connected: socket.socket, port: int, path: str) -> str | None:
+    loop = asyncio.get_running_loop()
+    asked = f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: skerry-health\r\nConnection: close\r\n\r\n"
+    await loop.sock_sendall(connected, asked.encode())
+    line = b""
+    while b"\n" not in line and len(line) < STATUS_LINE_BYTES_MAX:
+        chunk = await loop.sock_recv(connected, STATUS_LINE_BYTES_MAX)
+        if not chunk:
+            break
+        line += chunk
+    found = _STATUS.match(line)
+    if found is None:
+        return f"GET {path} was not answered in HTTP"
+    return None if 200 <= int(found[1]) < 400 else f"GET {path} was answered with {int(found[1])}"
