@@ -25,7 +25,7 @@ format:  ## rewrite the source in the project's style
 
 bench:  ## every figure of the README beside its peer; as root, takes about six minutes
 	@scripts/bootstrap bench
-	@for script in sandbox_life cli_start density api_load proxy sleep_wake; do $(PYTHON) benchmarks/$$script.py || exit 1; done
+	@for script in sandbox_life cli_start density api_load network_setup proxy sleep_wake; do $(PYTHON) benchmarks/$$script.py || exit 1; done
 
 lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile -q pyproject.toml --extra dev --extra postgres --generate-hashes --python-version 3.11 -o requirements.lock

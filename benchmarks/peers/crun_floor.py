@@ -40,8 +40,20 @@ class CrunFloor:
         run("losetup", "--detach", device)  # when the mount goes, so does it
         run("btrfs", "subvolume", "create", f"{self._pool}/image")
         run("tar", "-C", f"{self._pool}/image", "-xpf", tree)
+        self.open_network()
+
+    def open_network(self) -> None:
         rules = f"add table inet {TABLE}\nadd chain inet {TABLE} forward {{ type filter hook forward priority 0; }}\n"
         run("nft", "-f", "-", given=rules)
+
+    def network(self, name: str) -> float:
+        """That alone: a namespace, a link, addresses, a route, a rule."""
+        watch = Stopwatch()
+        self._network(name)
+        took_ms = watch.ms()
+        run("ip", "netns", "delete", self._place(name))
+        del self._numbers[name]
+        return took_ms
 
     def create(self, name: str) -> float:
         """Until the first output of a command in it."""
