@@ -153,6 +153,21 @@ def _until_kind(web: Sandbox, wanted: int) -> None:
     assert [event.kind for event in web.events()].count("woken") == wanted
 
 
+def test_a_probe_neither_wakes_nor_keeps_awake(gateway: Server, web: Sandbox) -> None:
+    web.update(idle="1s")
+    try:
+        deadline_s = time.monotonic() + 20
+        while (asked := ask(gateway, "web", **{"Skerry-Probe": "1"}))[0] == 200:
+            assert time.monotonic() < deadline_s, "asked again and again, it never slept"
+            time.sleep(0.1)
+        assert asked[0] == 503
+        assert b"sandbox web is asleep, and a probe does not wake it" in asked[1]
+        assert web.activity().asleep is not None
+        assert ask(gateway, "web")[0] == 200
+    finally:
+        web.update(idle="never")
+
+
 def test_a_sandbox_that_listens_on_loopback_alone_is_reached(gateway: Server, client: Client) -> None:
     with client.sandboxes.create(IMAGE, name="local", command=["perl", "-e", WEB, "127.0.0.1"]) as box:
         _until(gateway, "local", 200)

@@ -18,6 +18,8 @@ from skerry.model.url import SECRET_BYTES, TOKEN_CHARACTERS_MAX, Route, is_signe
 FRESH_S = 5.0
 """How long a key that was deleted still opens a URL."""
 KEYS_MAX = 1024
+PROBE = b"skerry-probe"
+"""Header, of whatever value, by which whoever watches a port says that this is all it does."""
 LINKS_MAX = 8
 """Tokens looked at in one request: other hosts of a shared domain may have left cookies here."""
 
@@ -29,6 +31,8 @@ class Visit(NamedTuple):
     """Whether it showed a key or a link that is good; a stranger at a public sandbox did not."""
     cookie: tuple[str, int] | None
     """Token and expiry to hand on, so that what a page asks for next is let in too."""
+    probe: bool = False
+    """It only wants to know whether somebody answers: nobody is woken, or kept awake, for that."""
 
 
 class Control(Protocol):
@@ -93,6 +97,10 @@ class Door:
 
     async def admit(self, request: Request) -> Visit:
         """Raises NotFound, Unauthenticated, Forbidden, Unavailable."""
+        visit = await self._admitted(request)
+        return visit._replace(probe=any(name.lower() == PROBE for name, _ in request.headers))
+
+    async def _admitted(self, request: Request) -> Visit:
         route, port = self._routes.find(request.host)
         show = shown(request)
         signed = self._link(show, route, port)

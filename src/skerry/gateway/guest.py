@@ -72,8 +72,8 @@ class Guest(asyncio.Protocol):
 
     # Asked by the exchange
 
-    def ask(self, sandbox_id: str, port: int, *, wake: bool) -> None:
-        line = {"sandbox_id": sandbox_id, "port": port, "by": f"http {port}", "wake": wake}
+    def ask(self, sandbox_id: str, port: int, *, wake: bool, counts: bool) -> None:
+        line = {"sandbox_id": sandbox_id, "port": port, "by": f"http {port}", "wake": wake, "counts": counts}
         self._write(json.dumps(line).encode() + b"\n")
 
     def begin(self, head: bytes, request: Request, listener: Listener) -> None:

@@ -35,6 +35,8 @@ class Guests:
 
     def used(self, visit: Visit) -> Guest | None:
         """One that was used a moment ago, for a request that may be sent twice should it turn out to be closed."""
+        if visit.probe:  # what goes through that one counts
+            return None
         kept = self._kept.get((visit.route.id, visit.port))
         oldest_s = asyncio.get_running_loop().time() - KEPT_S
         while kept:
@@ -47,7 +49,7 @@ class Guests:
 
     def keep(self, visit: Visit, guest: Guest) -> None:
         kept = self._kept.setdefault((visit.route.id, visit.port), [])
-        if not guest.is_reusable or len(kept) >= KEPT_PER_PORT or self._count >= KEPT_MAX:
+        if visit.probe or not guest.is_reusable or len(kept) >= KEPT_PER_PORT or self._count >= KEPT_MAX:
             guest.close()
             return
         guest.release()
@@ -71,6 +73,8 @@ class Guests:
         """Raises Unavailable with why nobody answers there, LimitReached for a stranger who wakes too often."""
         sandbox_id = visit.route.id
         with self._held.one(sandbox_id):
+            if visit.probe:
+                return await self._probe(visit)
             if visit.known:
                 return await self._connect(visit, wake=True)
             try:
@@ -86,10 +90,17 @@ class Guests:
                 if not self._waking[sandbox_id]:
                     del self._waking[sandbox_id]
 
+    async def _probe(self, visit: Visit) -> Guest:
+        try:
+            return await self._connect(visit, wake=False)
+        except Asleep:
+            say = f"sandbox {visit.route.name} is asleep, and a probe does not wake it"
+            raise Unavailable(say, retry_after_s=1) from None
+
     async def _connect(self, visit: Visit, *, wake: bool) -> Guest:
         guest = await self._to_agent()
         try:
-            guest.ask(visit.route.id, visit.port, wake=wake)
+            guest.ask(visit.route.id, visit.port, wake=wake, counts=not visit.probe)
             async with asyncio.timeout(OPEN_S_MAX):
                 await guest.connected
         except TimeoutError:

@@ -21,3 +21,5 @@ class StreamRequest(Frozen):
     """What it is for, as `inspect` shows it: `http 8080`, `tcp 5432`."""
     wake: bool = True
     """Wake it if it sleeps; else the answer is {"asleep": true}, for who must first ask whether it may be woken."""
+    counts: bool = True
+    """Whether this is activity. What only watches a sandbox must not keep it awake."""

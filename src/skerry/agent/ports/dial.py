@@ -57,26 +57,34 @@ class Dialer:
         """Whether nothing of it runs, and it starts for whoever wants it: what was connected to it no longer is."""
         return self._sandboxes.sleeps(sandbox_id) and not self._sandboxes.runs(sandbox_id)
 
-    async def connect(self, sandbox_id: str, port: int, by: str, protocol: Protocol = Protocol.TCP) -> socket.socket:
+    async def connect(
+        self, sandbox_id: str, port: int, by: str, protocol: Protocol = Protocol.TCP, *, counts: bool = True
+    ) -> socket.socket:
         """A connected, non-blocking socket, made inside the sandbox's network; the caller closes it. `by` says what
-        for, such as `http 8080`. Raises Conflict when the sandbox does not run, Unavailable when nobody listens."""
+        for, such as `http 8080`; what does not count neither wakes the sandbox nor keeps it awake. Raises Conflict when
+        the sandbox does not run, Unavailable when nobody listens."""
+        if not counts:
+            return await self._reach(sandbox_id, port, protocol)
         async with self._sleeper.awake(sandbox_id, by):
-            if not self._sandboxes.runs(sandbox_id):
-                raise Conflict("the sandbox does not run; start it first")
-            starts = await self._services.ready(sandbox_id, port)
-            address = self._sandboxes.entry(sandbox_id).address
-            network = self._slots.network_of(sandbox_id)
-            # Its address first: a program that trusts its own machine must not take us for it. Many development
-            # servers listen on loopback alone, some of them on that of IPv6, so those come next.
-            hosts = (*([address] if address else []), *LOOPBACKS)
-            connect = self._connect_udp if protocol is Protocol.UDP else self._connect_tcp
+            return await self._reach(sandbox_id, port, protocol)
+
+    async def _reach(self, sandbox_id: str, port: int, protocol: Protocol) -> socket.socket:
+        if not self._sandboxes.runs(sandbox_id):
+            raise Conflict("the sandbox does not run; start it first")
+        starts = await self._services.ready(sandbox_id, port)
+        address = self._sandboxes.entry(sandbox_id).address
+        network = self._slots.network_of(sandbox_id)
+        # Its address first: a program that trusts its own machine must not take us for it. Many development servers
+        # listen on loopback alone, some of them on that of IPv6, so those come next.
+        hosts = (*([address] if address else []), *LOOPBACKS)
+        connect = self._connect_udp if protocol is Protocol.UDP else self._connect_tcp
+        connected = await connect(network, hosts, port)
+        if connected is None and (starts or self._is_young(sandbox_id)):
+            await self._listening(sandbox_id, network, port, protocol)
             connected = await connect(network, hosts, port)
-            if connected is None and (starts or self._is_young(sandbox_id)):
-                await self._listening(sandbox_id, network, port, protocol)
-                connected = await connect(network, hosts, port)
-            if connected is None:
-                raise Unavailable(f"nobody listens on port {port} in the sandbox", retry_after_s=1)
-            return connected
+        if connected is None:
+            raise Unavailable(f"nobody listens on port {port} in the sandbox", retry_after_s=1)
+        return connected
 
     def moved(self, sandbox_id: str, by: str, *, inward: bool) -> None:
         """Bytes went through an open connection: that is activity, and what goes to a sandbox wakes it."""

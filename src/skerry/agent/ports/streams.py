@@ -63,7 +63,7 @@ class Streams:
                 if not asked.wake and self._dialer.sleeps(asked.sandbox_id):
                     await loop.sock_sendall(caller, b'{"asleep": true}\n')
                     return
-                sandbox = await self._dialer.connect(asked.sandbox_id, asked.port, asked.by)
+                sandbox = await self._dialer.connect(asked.sandbox_id, asked.port, asked.by, counts=asked.counts)
             except SkerryError as error:
                 await loop.sock_sendall(caller, json.dumps(error.wire()).encode() + b"\n")
                 return
@@ -74,13 +74,13 @@ class Streams:
                     await loop.sock_sendall(caller, b"{}\n")
                     if rest:
                         await loop.sock_sendall(sandbox, rest)
-                    await self._relay.run(
-                        caller,
-                        sandbox,
-                        lambda _, inward: self._dialer.moved(asked.sandbox_id, asked.by, inward=inward),
-                    )
+                    await self._relay.run(caller, sandbox, lambda _, inward: self._moved(asked, inward))
                 except OSError:
                     return
+
+    def _moved(self, asked: StreamRequest, inward: bool) -> None:
+        if asked.counts:
+            self._dialer.moved(asked.sandbox_id, asked.by, inward=inward)
 
 
 async def _read_request(caller: socket.socket) -> tuple[StreamRequest, bytes]:
