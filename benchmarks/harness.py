@@ -113,6 +113,7 @@ class Served:
             **{f"SKERRY_{name.upper()}": str(value) for name, value in settings.items()},
             "SKERRY_DATA_DIR": str(self.data_dir),
             "SKERRY_URL_LISTEN": self.settings.url_listen,
+            "SKERRY_SSH_LISTEN": "off",
         }
 
     def __enter__(self) -> Served:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
@@ -26,7 +27,7 @@ from skerry.serve.ready import answers_health  # noqa: E402
 from skerry.settings import Settings  # noqa: E402
 
 DATA_DIR = Path("/var/lib/skerry-demo")
-LISTEN = "127.0.0.1:7075"
+LISTEN, URL_LISTEN, SSH_LISTEN = "127.0.0.1:7075", "127.0.0.1:7076", "127.0.0.1:7077"
 SUBNET = "10.202.0.0/16"
 POOL_SIZE = "8GiB"
 IMAGE = "debian:12"
@@ -34,7 +35,8 @@ INCLUDE = ["python3"]
 FORKS = 3
 READY_S_MAX = 90
 ASLEEP_S_MAX = 20
-COUNT = "n=0; while true; do n=$((n+1)); echo $n > /run/count; sleep 0.01; done"
+PORT = 8000
+SERVE = f"exec python3 -m http.server {PORT}"
 PEER_ROUNDS = 5
 SUM = "import math; print('1000! has', len(str(math.factorial(1000))), 'digits')"
 ROLL = "import random, socket; print(socket.gethostname(), 'rolls', random.SystemRandom().randint(1, 6))"
@@ -81,7 +83,8 @@ class Server:
         DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         # In the file and not as options, so that who serves it again by hand need not know them.
         (DATA_DIR / "skerry.toml").write_text(
-            f'listen = "{LISTEN}"\nnetwork_subnet = "{SUBNET}"\npool_size = "{POOL_SIZE}"\n'
+            f'listen = "{LISTEN}"\nurl_listen = "{URL_LISTEN}"\nssh_listen = "{SSH_LISTEN}"\n'
+            f'network_subnet = "{SUBNET}"\npool_size = "{POOL_SIZE}"\n'
         )
         skerry = str(Path(sys.executable).with_name("skerry"))
         self.process = subprocess.Popen(
@@ -91,7 +94,8 @@ class Server:
             stderr=self.log.open("w"),
         )
         deadline = time.monotonic() + READY_S_MAX
-        for path in (self.settings.agent_socket, self.settings.control_socket):
+        settings = self.settings
+        for path in (settings.agent_socket, settings.control_socket, settings.gateway_socket):
             while not answers_health(str(path)):
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     self.stop()
@@ -174,14 +178,33 @@ def lineage(client: Client, box: Sandbox) -> list[str]:
 
 
 def sleep_and_wake(client: Client, steps: Steps) -> None:
-    steps.title("Let it fall asleep, and wake it")
-    box = Sandbox.create(IMAGE, client=client, name="sleeper", command=COUNT, idle="1s")
-    steps.run("idle", "Nobody uses it for a second: it falls asleep by itself", lambda: until_asleep(box))
-    steps.show(str(box.commands.run("echo counted to $(cat /run/count)", check=True).stdout))
-    box.sleep()
-    steps.run("warm", "Run a command in it: awake, its memory as it was", lambda: box.commands.run("cat /run/count"))
+    steps.title("Let it fall asleep, and wake it by a request")
+    box = Sandbox.create(IMAGE, client=client, name="sleeper", command=SERVE, idle="1s")
+    url = box.url(PORT)
+    get(url)
+    steps.show(f"it serves {url}")
+    steps.run("idle", "Nobody asks for a second: it falls asleep by itself", lambda: until_asleep(box))
+    steps.run("warm", "GET its URL: awake, its memory as it was", lambda: get(url))
     box.sleep(cold=True)
-    steps.run("cold", "The same when it was stopped to give its memory back", lambda: box.commands.run("true"))
+    steps.run("cold", "The same when it was stopped to give its memory back", lambda: get(url))
+    steps.show(
+        "\n".join(f"{event.kind} {event.message}" for event in box.events() if event.kind in ("asleep", "woken"))
+    )
+
+
+def get(url: str) -> None:
+    """As `curl -H "Authorization: Bearer KEY" URL`, by the address of the gateway: not every system resolves
+    names below localhost."""
+    host, _, port = URL_LISTEN.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    key = Settings(data_dir=DATA_DIR).admin_key_path.read_text().strip()
+    headers = {"Host": url.split("/")[2], "Authorization": f"Bearer {key}"}
+    connection.request("GET", "/", headers=headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise SystemExit(f"\n{url} answered {answer.status}: {text.decode()}")
 
 
 def until_asleep(box: Sandbox) -> None:
@@ -367,6 +390,7 @@ and in another terminal, as root:
   skerry run {IMAGE} -- python3 -c 'print(6 * 7)'
   skerry create {IMAGE} --name box && skerry shell box
   skerry checkpoint create box && skerry fork box --count 3 && skerry ps
+  skerry policy set box --egress deny --allow @packages && skerry sleep box && skerry inspect box
   python examples/agent-sandbox/agent.py
 Remove the demo's data: rm -r {DATA_DIR}""")
     return 0
