@@ -16,6 +16,7 @@ MODULES = (
     "cloud",
     "feed",
     "policy",
+    "networks",
     "exec_socket",
     "port_socket",
     "forward",

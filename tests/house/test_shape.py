@@ -16,9 +16,9 @@ from tests.house.source import ROOT, sources
 
 PACKAGE = ROOT / "src/skerry"
 
-API_NOUNS = ("sandbox", "checkpoint", "image", "operation", "key", "event")
+API_NOUNS = ("sandbox", "checkpoint", "image", "operation", "key", "event", "network")
 """Each has a file of the same name in the model, and of its plural in the store and the API."""
-CLI_NOUNS = ("sandbox", "checkpoint", "image", "operation", "event", "key", "node")
+CLI_NOUNS = ("sandbox", "checkpoint", "image", "operation", "event", "key", "node", "network")
 """What a person handles by name: a file in the command line's folder too."""
 TABLES: dict[str, Moves[Any]] = {"sandboxes": MOVES, "checkpoints": CHECKPOINT_MOVES, "images": IMAGE_MOVES}
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skerry.errors import AlreadyExists, Failed, NotFound
 from skerry.model.checkpoint import CheckpointState, Origin
 from skerry.model.image import ImageState
+from skerry.model.network import NetworkRequest
 from skerry.model.node import Node, NodeState
 from skerry.model.operation import OperationState
 from skerry.model.policy import Rule
@@ -240,9 +241,14 @@ async def test_migration_is_repeatable_and_refuses_a_newer_database(database_url
 
 async def make_first_version(connection: AsyncConnection) -> None:
     """Take away from the newest tables what the first version's lacked."""
-    for index, column in (("sandboxes_unapplied", "applied"), ("sandboxes_publishing", "ports")):
+    for index, column in (
+        ("sandboxes_unapplied", "applied"),
+        ("sandboxes_publishing", "ports"),
+        ("sandboxes_networked", "networks"),
+    ):
         await connection.execute(text(f"DROP INDEX {index}"))
         await connection.execute(text(f"ALTER TABLE sandboxes DROP COLUMN {column}"))
+    await connection.execute(text("DROP TABLE networks"))
     await connection.execute(schema_version.delete())
     await connection.execute(schema_version.insert().values(version=1))
 
@@ -264,6 +270,12 @@ async def test_a_database_of_the_first_version_is_brought_to_this_one(database_u
             assert [box.id for box in await tx.sandboxes.unapplied(10, [])] == [made.id]
             assert await tx.sandboxes.unapplied(10, [made.id]) == []
             assert await tx.sandboxes.held_ports() == []
+            assert await tx.sandboxes.members() == {}
+        async with store.write() as tx:
+            request = NetworkRequest(name="backend", subnet="10.77.0.0/24")
+            network = await tx.networks.create(request, PROJECT)
+        async with store.read() as tx:
+            assert await tx.networks.all() == [network]
     finally:
         await store.close()
 

@@ -13,14 +13,12 @@ from skerry.client import flows, wire
 from skerry.client.calls import cloud
 from skerry.client.calls import sandboxes as calls
 
-NOUNS = ("sandbox", "checkpoint", "image", "node", "key")
+NOUNS = ("sandbox", "checkpoint", "image", "network", "node", "key")
 
 
 @command("events")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")
-@click.option(
-    "--noun", type=click.Choice(NOUNS), metavar="NOUN", help="Only of sandbox, checkpoint, image, node or key."
-)
+@click.option("--noun", type=click.Choice(NOUNS), metavar="NOUN", help=f"Only of {', '.join(NOUNS)}.")
 @click.option("--after", type=int, metavar="NUMBER", help="Only those after this one.")
 @click.option("--limit", type=int, default=1000, metavar="N", help="At most so many [1000].")
 @click.argument("sandbox", required=False, callback=sought("sandbox"), shell_complete=completing("sandbox"))

@@ -29,6 +29,7 @@ from skerry.client.call import Call
 from skerry.client.calls import sandboxes as calls
 from skerry.client.calls import sleep as sleep_calls
 from skerry.client.calls import urls as url_calls
+from skerry.client.calls.networks import text_of
 from skerry.errors import SkerryError, Unavailable
 
 WATCH_EVERY_S = 2.0
@@ -176,6 +177,7 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "network": "off" if network.get("enabled") is False else _reach(network),
             "bandwidth": _bandwidth(part(spec, "bandwidth")),
             "ports": published(spec),
+            "networks": ", ".join(text_of(each) for each in parts(spec, "networks")),
             "cpu": spec.get("cpu"),
             "memory": human_size(spec.get("memory")),
             "disk": human_size(spec.get("disk")),

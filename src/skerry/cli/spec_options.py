@@ -10,6 +10,7 @@ import click
 
 from skerry.cli.options import DURATION, env_pairs, label_pairs
 from skerry.client.calls import policy as policy_calls
+from skerry.client.calls.networks import join_from_text
 from skerry.client.calls.ports import port_from_text
 from skerry.client.calls.sandboxes import mount_from_text
 from skerry.errors import Invalid
@@ -55,6 +56,7 @@ _OPTIONS = (
         metavar="[IP:][HOST:]GUEST[/udp]",
         help="Pass a port of the server on to it; without HOST, a free one.",
     ),
+    click.option("--join", multiple=True, metavar="NETWORK[:ADDRESS]", help="Private network to be in. Repeat."),
     click.option("--user", "-u", metavar="USER[:GROUP]", help="User it runs as [the image's, else root]."),
     click.option("--workdir", "-w", metavar="PATH", help="Working folder [the image's, else /]."),
     click.option("--protect", is_flag=True, help="Refuse to delete it until this is taken back."),
@@ -98,6 +100,7 @@ def spec_from(image: str, options: dict[str, Any]) -> dict[str, Any]:
         "labels": label_pairs(options.pop("label")),
         "mounts": [_mount(text) for text in options.pop("mount")],
         "ports": [_port(text) for text in options.pop("ports")],
+        "networks": [join_from_text(text) for text in options.pop("join")],
         "network": _network(options.pop("network"), options),
         "bandwidth": bandwidth(options),
         "checkpoints": _policy(options),

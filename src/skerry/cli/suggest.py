@@ -7,7 +7,7 @@ from typing import Any
 
 from skerry.cli.invocation import Invocation
 from skerry.client.call import Call
-from skerry.client.calls import checkpoints, cloud, images, sandboxes
+from skerry.client.calls import checkpoints, cloud, images, networks, sandboxes
 from skerry.errors import NotFound, SkerryError, Unauthenticated
 
 NAMES_MAX = 500
@@ -37,6 +37,7 @@ def _page(noun: str) -> Call[Any]:
         "sandbox": sandboxes.list_page(limit=NAMES_MAX),
         "image": images.list_page(limit=NAMES_MAX),
         "key": cloud.keys(),
+        "network": networks.list_page(limit=NAMES_MAX),
     }
     return pages[noun]
 
@@ -69,6 +70,8 @@ def hint_for(invocation: Invocation, error: SkerryError) -> str:
             if "image pull" in error.say:
                 return ""
             return "; `skerry image list` shows those here, `skerry image pull` and `build` bring more"
+        if noun == "network":
+            return "; `skerry network list` shows those that exist"
         return "; `skerry ps` shows those that exist" if known else "; there is none: `skerry create IMAGE` makes one"
     return ""
 

@@ -13,6 +13,7 @@ from skerry.client.calls import sandboxes as calls
 from skerry.client.calls.sandboxes import SpecOptions
 from skerry.client.cloud import Events, Images, Keys, Nodes, Operations
 from skerry.client.flows import TIMEOUT_S
+from skerry.client.networks import Networks
 from skerry.client.sandbox import Sandbox
 from skerry.client.transport import Transport
 
@@ -36,6 +37,7 @@ class Client:
         self.sandboxes = Sandboxes(self)
         self.images = Images(self.transport)
         self.keys = Keys(self.transport)
+        self.networks = Networks(self.transport)
         self.nodes = Nodes(self.transport)
         self.operations = Operations(self.transport)
         self.events = Events(self.transport)

@@ -13,6 +13,7 @@ from skerry.client.calls import sandboxes as calls
 from skerry.client.calls.sandboxes import SpecOptions
 from skerry.client.cloud_async import AsyncEvents, AsyncImages, AsyncKeys, AsyncNodes, AsyncOperations
 from skerry.client.flows import TIMEOUT_S
+from skerry.client.networks_async import AsyncNetworks
 from skerry.client.sandbox_async import AsyncSandbox
 from skerry.client.transport_async import AsyncTransport
 
@@ -36,6 +37,7 @@ class AsyncClient:
         self.sandboxes = AsyncSandboxes(self)
         self.images = AsyncImages(self.transport)
         self.keys = AsyncKeys(self.transport)
+        self.networks = AsyncNetworks(self.transport)
         self.nodes = AsyncNodes(self.transport)
         self.operations = AsyncOperations(self.transport)
         self.events = AsyncEvents(self.transport)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skerry.model.file import FileEvent, FileInfo, FileList
     from skerry.model.image import Image
     from skerry.model.key import Key, NewKey
+    from skerry.model.network import NetworkWithMembers, PrivateNetwork
     from skerry.model.node import Node
     from skerry.model.operation import Operation
     from skerry.model.policy import NameAsked, PolicyTest
@@ -196,6 +197,18 @@ def new_key(body: Any) -> NewKey:
     from skerry.model.key import NewKey
 
     return _read(NewKey, body)
+
+
+def network(body: Any) -> PrivateNetwork:
+    from skerry.model.network import PrivateNetwork
+
+    return _read(PrivateNetwork, body)
+
+
+def network_with_members(body: Any) -> NetworkWithMembers:
+    from skerry.model.network import NetworkWithMembers
+
+    return _read(NetworkWithMembers, body)
 
 
 def node(body: Any) -> Node:

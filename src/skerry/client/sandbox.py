@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from skerry.model.checkpoint import Checkpoint, Diff
     from skerry.model.event import Event
     from skerry.model.image import Image
+    from skerry.model.network import Join
     from skerry.model.port import ListeningPort, PortState, PublishedPort
     from skerry.model.sandbox import S
     from skerry.model.sandbox import Sandbox as Record
@@ -128,8 +129,10 @@ class Sandbox:
         idle_cpu: float | None = None,
         bandwidth: Mapping[str, Any] | None = None,
         ports: Sequence[PublishedPort | Mapping[str, Any] | str] | None = None,
+        networks: Sequence[Join | Mapping[str, Any] | str] | None = None,
     ) -> Record:
-        """Change what may change without a restart; `labels` replaces all labels, `ports` all ports."""
+        """Change what may change without a restart; `labels` replaces all labels, `ports` all ports,
+        `networks` all networks."""
         given: dict[str, Any] = {
             "name": name,
             "labels": None if labels is None else dict(labels),
@@ -140,6 +143,7 @@ class Sandbox:
             "idle_cpu": idle_cpu,
             "bandwidth": bandwidth,
             "ports": None if ports is None else calls.ports_body(ports),
+            "networks": None if networks is None else calls.networks_body(networks),
         }
         return self._keep(self._send(calls.update(self.id, {k: v for k, v in given.items() if v is not None})))
 

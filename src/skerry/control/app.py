@@ -19,6 +19,7 @@ from skerry.control.api.cloud import CloudRoutes
 from skerry.control.api.events import EventRoutes
 from skerry.control.api.images import ImageRoutes
 from skerry.control.api.keys import KeyRoutes
+from skerry.control.api.networks import NetworkRoutes
 from skerry.control.api.operations import OperationRoutes
 from skerry.control.api.ports import HeldPorts, PortRoutes
 from skerry.control.api.sandboxes import SandboxRoutes
@@ -111,6 +112,7 @@ class Control:
                 OperationRoutes(store, waiter).router(),
                 EventRoutes(store, waiter).router(),
                 KeyRoutes(store, self._keys).router(),
+                NetworkRoutes(store, own_subnet=settings.network_subnet).router(),
             ],
             self._log,
         )

@@ -12,7 +12,7 @@ class Event(Frozen):
     at: datetime
     project: str
     noun: str
-    """sandbox, checkpoint, image, node, key."""
+    """sandbox, checkpoint, image, network, node, key."""
     target: str
     name: str
     """The target's name at that time."""

@@ -14,6 +14,7 @@ PREFIX = {
     "exec": "ex",
     "request": "rq",
     "lease": "ls",
+    "network": "net",
 }
 ID_PATTERN = re.compile(rf"(?:{'|'.join(PREFIX.values())})-[0-9a-f]{{12}}")
 

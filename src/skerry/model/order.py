@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Any
 
 from skerry.model.fields import Frozen
+from skerry.model.network import Membership
+from skerry.model.policy import Action, Policy
 from skerry.model.sandbox import Exit, SandboxSpec
 from skerry.model.service import Statuses
 from skerry.model.sleep import Asleep
@@ -25,6 +27,17 @@ class Order(Frozen):
     """It has its disk already: should that be gone, say so, and never quietly give it a new one."""
     fork: bool = False
     """A fork gets a new machine-id and host keys before it first starts."""
+    networks: list[Membership] = []
+
+    @property
+    def has_cable(self) -> bool:
+        return self.spec.network.enabled or bool(self.networks)
+
+    @property
+    def policy(self) -> Policy:
+        """What it may reach besides members of its networks: nothing where it has only those."""
+        outside = not self.networks or not all(network.internal for network in self.networks)
+        return self.spec.network.policy if self.spec.network.enabled and outside else Policy(default=Action.DENY)
 
 
 class Presence(StrEnum):

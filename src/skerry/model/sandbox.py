@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from skerry.model.fields import Command, Env, Frozen, GuestPath, Labels, Name, Size, User, parse_rate
 from skerry.model.moves import Moves
+from skerry.model.network import JOINS_MAX, Join, Membership
 from skerry.model.policy import Policy
 from skerry.model.port import PORTS_MAX, PublishedPort, first_clash
 from skerry.model.service import Services, Statuses
@@ -73,6 +74,14 @@ def _host_path(path: str) -> str:
     if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
         raise ValueError("expected an absolute path on the host without '..'")
     return path
+
+
+def _joined_once(joins: list[Join]) -> list[Join]:
+    names = [join.name for join in joins]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ValueError(f"networks[{number}].name: {name} is joined already; a network is joined once")
+    return joins
 
 
 class Mount(Frozen):
@@ -143,6 +152,8 @@ class SandboxSpec(Frozen):
     bandwidth: Bandwidth = Bandwidth()
     ports: Annotated[list[PublishedPort], Field(max_length=PORTS_MAX)] = []
     """Where the machine passes connections on to the sandbox, which wakes it if it sleeps."""
+    networks: Annotated[list[Join], Field(max_length=JOINS_MAX)] = []
+    """Private networks whose members it reaches, and who reach it. If all of them are internal, nothing else."""
     protected: bool = False
     """Delete is refused while this is set."""
     self_checkpoint: bool = False
@@ -180,6 +191,11 @@ class SandboxSpec(Frozen):
             raise ValueError(f"ports: {found[0]} and {found[1]} are the same port of the machine")
         return self
 
+    @model_validator(mode="after")
+    def _networks_differ(self) -> SandboxSpec:
+        _joined_once(self.networks)
+        return self
+
 
 class ExitReason(StrEnum):
     EXITED = "exited"  # the main process ended by itself
@@ -211,6 +227,8 @@ class Sandbox(Frozen):
     image_digest: str | None = None
     address: str | None = None
     """IPv4 on its machine; kept over stop, start and restore."""
+    memberships: list[Membership] = []
+    """Networks it is in, as `spec.networks` wants it; its addresses there stay its own until it leaves."""
     exit: Exit | None = None
     stop_grace_s: float = 10.0
     """Of the newest stop: seconds between SIGTERM and SIGKILL."""
@@ -253,9 +271,11 @@ class SandboxUpdate(Frozen):
     """In place of all that are published."""
     services: Services | None = None
     """All of them: what is not named is stopped and gone."""
+    networks: Annotated[list[Join], Field(max_length=JOINS_MAX), AfterValidator(_joined_once)] | None = None
+    """In place of all that it is in. Where it stays it keeps its address, unless another is asked for."""
 
 
-LIVE = frozenset({"name", "idle", "cold_after", "idle_cpu", "bandwidth", "policy", "ports", "services"})
+LIVE = frozenset({"name", "idle", "cold_after", "idle_cpu", "bandwidth", "policy", "ports", "services", "networks"})
 """Fields of the update that the machine of a running sandbox must be told of."""
 
 

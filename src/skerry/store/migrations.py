@@ -56,7 +56,22 @@ async def _ports(connection: AsyncConnection) -> None:
     await connection.execute(text("CREATE INDEX sandboxes_publishing ON sandboxes (state) WHERE ports IS NOT NULL"))
 
 
-STEPS: tuple[Step, ...] = (_applied, _ranges_as_rules, _ports)
+async def _networks(connection: AsyncConnection) -> None:
+    await connection.execute(text("ALTER TABLE sandboxes ADD COLUMN networks TEXT"))
+    await connection.execute(text("CREATE INDEX sandboxes_networked ON sandboxes (state) WHERE networks IS NOT NULL"))
+    counter = (
+        "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT" if connection.dialect.name == "sqlite" else "BIGSERIAL PRIMARY KEY"
+    )
+    await connection.execute(
+        text(
+            f"CREATE TABLE networks (sequence {counter}, id VARCHAR(32) NOT NULL UNIQUE,"
+            " project VARCHAR(63) NOT NULL, name VARCHAR(63) NOT NULL, body TEXT NOT NULL,"
+            " CONSTRAINT networks_name UNIQUE (project, name))"
+        )
+    )
+
+
+STEPS: tuple[Step, ...] = (_applied, _ranges_as_rules, _ports, _networks)
 """Append-only: the N-th entry leads from version N to N+1. A step writes its own SQL and never uses `metadata`, which
 is always the newest; change `tables.py` and add the step together. A model that allows less than before needs a step
 too: records are validated when they are read."""

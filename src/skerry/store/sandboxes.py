@@ -9,16 +9,18 @@ from typing import Any, ClassVar
 from sqlalchemy import Boolean, ColumnElement, Table, and_, func, literal_column, select, text, update
 
 from skerry.model.moves import Moves
+from skerry.model.network import Member
 from skerry.model.port import PublishedPort
 from skerry.model.sandbox import AT_REST, MOVES, S, Sandbox
 from skerry.store.paging import Page
 from skerry.store.records import Records
 from skerry.store.statements import Statements
-from skerry.store.tables import LIVING, PUBLISHING, UNAPPLIED, sandboxes
+from skerry.store.tables import LIVING, NETWORKED, PUBLISHING, UNAPPLIED, sandboxes
 
 GONE = (S.DELETING.value, S.DELETED.value)
 _LIVING: ColumnElement[bool] = literal_column(LIVING, Boolean)
 _UNAPPLIED: ColumnElement[bool] = literal_column(UNAPPLIED, Boolean)
+_NETWORKED: ColumnElement[bool] = literal_column(NETWORKED, Boolean)
 _PUBLISHING: ColumnElement[bool] = literal_column(PUBLISHING, Boolean)
 IN_MEMORY = (S.STARTING.value, S.RUNNING.value, S.ASLEEP.value, S.STOPPING.value, S.RESTORING.value)
 """States in which a sandbox counts with all it was promised: also asleep, since nothing may keep it from waking."""
@@ -51,6 +53,9 @@ class Sandboxes(Records[Sandbox]):
             "checkpoint_every_s": spec.checkpoints.every_s,
             "applied": record.applied,
             "ports": json.dumps([port.model_dump(mode="json") for port in spec.ports]) if spec.ports else None,
+            "networks": json.dumps({each.name: each.address for each in record.memberships})
+            if record.memberships
+            else None,
             "labels": spec.labels,
         }
 
@@ -180,6 +185,21 @@ class Sandboxes(Records[Sandbox]):
         return [
             (row[0], row[1], PublishedPort.model_validate(port)) for row in rows.all() for port in json.loads(row[2])
         ]
+
+    async def members(self) -> dict[str, list[Member]]:
+        """By name of the network: whoever has an address there. One that is being deleted may be reached there yet."""
+        c = self.table.c
+        rows = await self._transaction.connection.execute(
+            select(c.id, c.name, c.state, c.networks)
+            .where(_NETWORKED, _LIVING, c.project == self._transaction.project)
+            .order_by(c.sequence)
+        )
+        found: dict[str, list[Member]] = {}
+        for sandbox_id, name, state, networks in rows.all():
+            for network, address in json.loads(networks).items():
+                member = Member(sandbox=sandbox_id, name=name, state=state, address=address)
+                found.setdefault(network, []).append(member)
+        return found
 
     async def with_checkpoint_policy(self) -> list[Sandbox]:
         c = self.table.c

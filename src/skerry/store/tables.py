@@ -31,6 +31,8 @@ UNAPPLIED = "NOT applied"
 
 PUBLISHING = "ports IS NOT NULL"
 
+NETWORKED = "networks IS NOT NULL"
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 sandboxes = Table(
@@ -53,6 +55,7 @@ sandboxes = Table(
     Column("checkpoint_every_s", BigInteger),
     Column("applied", Boolean, nullable=False),
     Column("ports", Text),
+    Column("networks", Text),
     Column("labels", JSON, nullable=False),
     Column("checkpoints_numbered", Integer, nullable=False, server_default=text("0")),
     Column("updated_at", Float, nullable=False),
@@ -76,6 +79,7 @@ sandboxes = Table(
     ),
     Index("sandboxes_unapplied", "sequence", sqlite_where=text(UNAPPLIED), postgresql_where=text(UNAPPLIED)),
     Index("sandboxes_publishing", "state", sqlite_where=text(PUBLISHING), postgresql_where=text(PUBLISHING)),
+    Index("sandboxes_networked", "state", sqlite_where=text(NETWORKED), postgresql_where=text(NETWORKED)),
     # A sandbox that is being deleted has given its name back already.
     Index(
         "sandboxes_name",
@@ -169,6 +173,18 @@ keys = Table(
     Column("last_used_at", Float),
     Column("body", Text, nullable=False),
     UniqueConstraint("project", "name", name="keys_name"),
+    sqlite_autoincrement=True,
+)
+
+networks = Table(
+    "networks",
+    metadata,
+    Column("sequence", _COUNTER, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("project", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("project", "name", name="networks_name"),
     sqlite_autoincrement=True,
 )
 

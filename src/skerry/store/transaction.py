@@ -13,6 +13,7 @@ from skerry.store.checkpoints import Checkpoints
 from skerry.store.events import Events
 from skerry.store.images import Images
 from skerry.store.keys import Keys
+from skerry.store.networks import Networks
 from skerry.store.nodes import Nodes
 from skerry.store.operations import Operations
 from skerry.store.pruning import Pruning
@@ -58,6 +59,10 @@ class Transaction:
     @cached_property
     def keys(self) -> Keys:
         return Keys(self)
+
+    @cached_property
+    def networks(self) -> Networks:
+        return Networks(self)
 
     @cached_property
     def nodes(self) -> Nodes:

@@ -11,6 +11,7 @@ from skerry.errors import Invalid
 
 if TYPE_CHECKING:
     from skerry.model.image import Image
+    from skerry.model.network import Join
     from skerry.model.port import PublishedPort
     from skerry.model.sandbox import Bandwidth, CheckpointPolicy, Mount, Network, Sandbox
     from skerry.model.service import ServiceSpec
@@ -38,6 +39,8 @@ class SpecOptions(TypedDict, total=False):
     bandwidth: Bandwidth | Mapping[str, Any] | None
     ports: Sequence[PublishedPort | Mapping[str, Any] | str] | None
     """Objects, or text such as 8080:80, 0.0.0.0:53:53/udp, or 80 for a free port of the machine."""
+    networks: Sequence[Join | Mapping[str, Any] | str] | None
+    """Objects, or text: NETWORK, or NETWORK:ADDRESS."""
     protected: bool | None
     self_checkpoint: bool | None
     self_lease: bool | None
@@ -86,6 +89,8 @@ def spec_body(image: str, options: SpecOptions) -> dict[str, Any]:
         elif name == "services":
             services: Mapping[str, Any] = value  # pyright: ignore[reportAssignmentType]
             body[name] = {key: service_body(spec) for key, spec in services.items()}
+        elif name == "networks":
+            body[name] = networks_body(value)  # pyright: ignore[reportArgumentType]
         elif name == "network" and isinstance(value, bool):
             body[name] = {"enabled": value}
         elif isinstance(value, Mapping):
@@ -107,6 +112,12 @@ def service_body(spec: Any) -> dict[str, Any]:
     if isinstance(body.get("command"), str):
         body["command"] = shell_words(body["command"])
     return body
+
+
+def networks_body(given: Sequence[Any]) -> list[Any]:
+    from skerry.client.calls.networks import join_from_text
+
+    return [join_from_text(item) if isinstance(item, str) else plain(item) for item in given]
 
 
 def path(ref: str, *rest: str) -> str:

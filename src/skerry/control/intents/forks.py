@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skerry.control.intents.checkpoints import request_checkpoint, require_disk
+from skerry.control.intents.networks import as_joins, join_forks
 from skerry.control.intents.ports import Held, claim_for_forks
 from skerry.control.intents.sandboxes import check_count
 from skerry.errors import Conflict, Invalid
@@ -33,8 +34,9 @@ async def fork(
             f"labels: with the parent's there would be {len(labels)}; at most {LABELS_MAX} are allowed", field="labels"
         )
     ports = await claim_for_forks(tx, checkpoint.spec.ports, request.count, held)
+    memberships = await join_forks(tx, parent.spec.networks, request.count)
     forks: list[Sandbox] = []
-    for name, own in zip(names, ports, strict=True):
+    for name, own, joined in zip(names, ports, memberships, strict=True):
         sandbox_id = make_id("sandbox", tx.chance(6))
         forks.append(
             Sandbox(
@@ -50,9 +52,11 @@ async def fork(
                         "ports": own,
                         # As it is now: a fork of an old disk must not bring back what has been forbidden since.
                         "network": parent.spec.network,
+                        "networks": as_joins(joined),
                     }
                 ),
                 generation=1,
+                memberships=joined,
                 image_digest=checkpoint.image_digest,
                 parent=parent.id,
                 source_checkpoint=checkpoint.id,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from skerry.control.intents import networks
 from skerry.control.intents.checkpoints import request_deletion
 from skerry.control.intents.ports import Held, claim, claim_again
 from skerry.errors import Conflict, Invalid, LimitReached, NotFound, Protected
@@ -99,13 +100,22 @@ async def create(
     sandbox_id = make_id("sandbox", tx.chance(6))
     name = spec.name or _free_name(image.name, tx.chance(3))
     ports = await claim(tx, spec.ports, owner=None, held=held)
+    memberships = await networks.join(tx, spec.networks)
     operation = tx.operations.new("sandbox.create", sandbox_id, tx.project)
     sandbox = Sandbox(
         id=sandbox_id,
         project=tx.project,
         name=name,
         state=S.PENDING,
-        spec=spec.model_copy(update={"name": name, "image": image.name, "ports": ports}),
+        spec=spec.model_copy(
+            update={
+                "name": name,
+                "image": image.name,
+                "ports": ports,
+                "networks": networks.as_joins(memberships),
+            }
+        ),
+        memberships=memberships,
         generation=1,
         image_digest=image.digest,
         operation=operation.id,
@@ -178,6 +188,10 @@ async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate, held:
     if wanted.ports is not None:
         ports = await claim(tx, wanted.ports, owner=sandbox.id, held=held)
         wanted = wanted.model_copy(update={"ports": ports})
+    joined: dict[str, Any] = {}
+    if wanted.networks is not None:
+        joined = await networks.change(tx, sandbox, wanted.networks)
+        wanted = wanted.model_copy(update={"networks": networks.as_joins(joined["memberships"])})
     given = wanted.model_dump(exclude_none=True)
     policy = given.pop("policy", None)
     told = [*given, *([_told(wanted.policy)] if wanted.policy is not None else [])]
@@ -192,7 +206,7 @@ async def update(tx: Transaction, sandbox: Sandbox, wanted: SandboxUpdate, held:
         spec = {**fresh.spec.model_dump(), **given}
         if policy is not None:
             spec["network"] = {"enabled": fresh.spec.network.enabled, **policy}
-        changes: dict[str, Any] = {"spec": SandboxSpec.model_validate(spec)}
+        changes: dict[str, Any] = {"spec": SandboxSpec.model_validate(spec), **joined}
         if "name" in given:
             changes["name"] = given["name"]
         if "services" in given:

@@ -21,6 +21,7 @@ def order_for(sandbox: Sandbox) -> Order:
         image_digest=sandbox.image_digest,
         source_checkpoint=sandbox.source_checkpoint,
         has_run=sandbox.started_at is not None,
+        networks=sandbox.memberships,
         fork=sandbox.source_checkpoint is not None,
     )
 
