@@ -25,6 +25,9 @@ from skerry.agent.images.store import ImageLimits, ImageStore
 from skerry.agent.journal import Journal
 from skerry.agent.logs import OutputLogs
 from skerry.agent.nameservers import usable_nameserver
+from skerry.agent.networks.memberships import Memberships
+from skerry.agent.networks.names import MemberNames
+from skerry.agent.networks.reach import Reach
 from skerry.agent.plans import Plans
 from skerry.agent.ports.dial import Dialer
 from skerry.agent.ports.publish import Publisher
@@ -66,7 +69,7 @@ class AgentApp:
         folder = settings.data_dir / "agent"
         self.runtime = make_runtime(settings)
         self.journal = Journal(folder / "sandboxes")
-        self.slots, self.egress, self.resolver = _network(settings, clock, log)
+        self.slots, self.egress, self.resolver, reach = _network(settings, clock, log)
         reports = Reports()
         self.images = self._image_store(settings, clock)
         self.guests = self._guest_door(settings)
@@ -83,7 +86,7 @@ class AgentApp:
             reports=reports,
             plans=plans,
             identity=GuestIdentity(secrets.token_bytes),
-            egress=self.egress,
+            reach=reach,
             clock=clock,
             log=log,
             outputs=OutputLogs(folder / "logs", bytes_max=settings.log_bytes_max, keep=settings.logs_keep),
@@ -234,7 +237,7 @@ class AgentApp:
         await self.runtime.close()
 
 
-def _network(settings: Settings, clock: Clock, log: Log) -> tuple[SlotPool, Egress, Resolver]:
+def _network(settings: Settings, clock: Clock, log: Log) -> tuple[SlotPool, Egress, Resolver, Reach]:
     nameserver = settings.nameserver or usable_nameserver()
     firewall = Firewall(instance=settings.instance, subnet=settings.network_subnet, nameserver=nameserver)
     egress = Egress(
@@ -243,8 +246,10 @@ def _network(settings: Settings, clock: Clock, log: Log) -> tuple[SlotPool, Egre
         folder=settings.run_path / "policy",
         clock=clock,
     )
+    members = MemberNames()
     resolver = Resolver(
         egress=egress,
+        members=members,
         upstream=Upstream(nameserver),
         address=resolver_address(ipaddress.IPv4Network(settings.network_subnet)),
         clock=clock,
@@ -258,4 +263,5 @@ def _network(settings: Settings, clock: Clock, log: Log) -> tuple[SlotPool, Egre
         firewall=firewall,
         count_max=settings.sandboxes_max,
     )
-    return slots, egress, resolver
+    memberships = Memberships(slots=slots, firewall=firewall, names=members)
+    return slots, egress, resolver, Reach(slots=slots, egress=egress, memberships=memberships)

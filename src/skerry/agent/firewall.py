@@ -7,14 +7,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skerry.agent.nftables import Nftables
 from skerry.agent.ruleset import SETS, Judged, Wiring
-from skerry.errors import Failed
+from skerry.errors import Conflict, Failed
 from skerry.model.verdict import Ranges
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
@@ -52,10 +52,14 @@ class Firewall:
             resolver=resolver_address(network),
             nameserver=ipaddress.IPv4Address(nameserver) if nameserver else None,
         )
+        self.links = f"sk{instance}-"
+        """How the names of our links begin."""
         self._chance = chance
         self._nft: Nftables | None = None
         # What the sets hold, remembered: asking the kernel costs 27 ms with 2000 sandboxes.
         self._sources: dict[str, tuple[str, ...]] = {}
+        self._lanes: dict[str, dict[str, str]] = {}
+        """link -> member address on it -> subnet of that network."""
         self._elements: Elements = {name: {} for name in OF_POLICY}
         self._pins: dict[str, dict[str, float]] = {}
         self._lock = threading.Lock()
@@ -65,7 +69,9 @@ class Firewall:
         self._nft = self._nft or Nftables()
         kept = set(keep)
         with self._lock:
-            self._sources = _by_address(self._listed("sources"), kept, at=1)
+            sources = self._listed("sources")
+            self._sources = _by_address(sources, kept, at=1)
+            self._lanes = self._lanes_of(sources, self._listed("lanes"))
             self._elements = {name: _by_address(self._listed(name), kept) for name in OF_POLICY}
             self._pins = _pins(self._listed("pinned"), kept, time.monotonic())
             table = self._wiring.table
@@ -83,6 +89,9 @@ class Firewall:
     def _initial(self) -> dict[str, list[str]]:
         held: Mapping[str, Mapping[str, tuple[str, ...]]] = {"sources": self._sources, **self._elements}
         found = {name: [each for group in by_address.values() for each in group] for name, by_address in held.items()}
+        for link, lanes in self._lanes.items():
+            found["sources"] += [_source(link, address) for address in lanes]
+            found.setdefault("lanes", []).extend(_lane(*each) for each in lanes.items())
         now = time.monotonic()
         found["pinned"] = [
             _pin(address, target, until_s - now)
@@ -104,7 +113,7 @@ class Firewall:
     def admit(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Links in use, each with the one address that may send on it."""
         with self._lock:
-            wanted = {address: (f'"{link}" . {address}',) for link, address in pairs}
+            wanted = {address: (_source(link, address),) for link, address in pairs}
             new = {address: pair for address, pair in wanted.items() if self._sources.get(address) != pair}
             if new:
                 old = [each for address in new for each in self._sources.get(address, ())]
@@ -114,21 +123,79 @@ class Firewall:
                 )
                 self._sources |= new
 
-    def dismiss(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Undo `admit`, `place` and `pin`; pairs that are not there are fine."""
+    def dismiss(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Undo `admit`, `join`, `place` and `pin`; pairs that are not there are fine."""
         with self._lock:
             addresses = {address for _, address in pairs}
             gone = [each for address in addresses for each in self._sources.get(address, ())]
-            commands = self._wiring.change("delete", "sources", gone)
+            lanes = [(link, address) for link, _ in pairs for address in self._lanes.get(link, ())]
+            commands = self._wiring.change("delete", "sources", gone) + self._unjoin(lanes)
             for address in addresses:
                 commands += self._difference(address, {}) + self._unpin(address, self._pins.get(address, {}))
             if commands:
                 self._run(commands)
+            for link, _ in pairs:
+                self._lanes.pop(link, None)
             for address in addresses:
                 self._sources.pop(address, None)
                 self._pins.pop(address, None)
                 for held in self._elements.values():
                     held.pop(address, None)
+
+    def lanes(self, link: str) -> dict[str, str]:
+        """Member addresses that may be used on this link, each with the subnet it may be used towards."""
+        return dict(self._lanes.get(link, {}))
+
+    def join(self, link: str, lanes: Mapping[str, str]) -> None:
+        """Let these be used as well. Raises Conflict while one of them may be used on another link."""
+        with self._lock:
+            here = self._lanes.get(link, {})
+            new = {address: subnet for address, subnet in lanes.items() if address not in here}
+            for other, held in self._lanes.items():
+                if other != link and (taken := held.keys() & new.keys()):
+                    raise Conflict(
+                        f"networks: {min(taken)} is still another sandbox's, which has yet to leave",
+                        because=f"{other} has it, {link} wants it",
+                    )
+            if new:
+                self._run(
+                    self._wiring.change("add", "sources", (_source(link, address) for address in new))
+                    + self._wiring.change("add", "lanes", (_lane(*each) for each in new.items()))
+                )
+                self._lanes[link] = here | new
+
+    def leave(self, link: str, addresses: Iterable[str]) -> None:
+        with self._lock:
+            here = self._lanes.get(link, {})
+            gone = [address for address in addresses if address in here]
+            if gone:
+                self._run(self._unjoin([(link, address) for address in gone]))
+                left = {address: subnet for address, subnet in here.items() if address not in gone}
+                if left:
+                    self._lanes[link] = left
+                else:
+                    del self._lanes[link]
+
+    def _unjoin(self, gone: Sequence[tuple[str, str]]) -> str:
+        return self._wiring.change("delete", "sources", (_source(*each) for each in gone)) + self._wiring.change(
+            "delete", "lanes", (_lane(address, self._lanes[link][address]) for link, address in gone)
+        )
+
+    def _lanes_of(self, sources: Iterable[Any], lanes: Iterable[Any]) -> dict[str, dict[str, str]]:
+        """What the kernel lists, of the links that are kept."""
+        kept = {pair.split('"')[1] for pairs in self._sources.values() for pair in pairs}
+        subnets: dict[str, str] = {}
+        for element in lanes:
+            (address, stretch), _ = _parts(element)
+            first, _, last = stretch.partition("-")
+            ends = ipaddress.IPv4Address(first), ipaddress.IPv4Address(last or first)
+            subnets[address] = str(next(ipaddress.summarize_address_range(*ends)))
+        found: dict[str, dict[str, str]] = {}
+        for element in sources:
+            (link, address), _ = _parts(element)
+            if link in kept and address in subnets:
+                found.setdefault(link, {})[address] = subnets[address]
+        return found
 
     def place(self, address: str, placed: Placed, *, anew: bool, keep: Iterable[str] | None = None) -> None:
         """Judge the packets of this address so from now on. `anew`: what is connected is judged again, and of what
@@ -222,6 +289,15 @@ class Firewall:
 def resolver_address(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Address:
     """The last usable address of the subnet; no slot has it."""
     return subnet.broadcast_address - 1
+
+
+def _source(link: str, address: str) -> str:
+    return f'"{link}" . {address}'
+
+
+def _lane(address: str, subnet: str) -> str:
+    network = ipaddress.IPv4Network(subnet)
+    return f"{address} . {network.network_address}-{network.broadcast_address}"
 
 
 def _by_address(elements: Iterable[Any], kept: set[str], at: int = 0) -> dict[str, tuple[str, ...]]:

@@ -25,6 +25,7 @@ _BOUND = f"ct state new add @connections {{ ip saddr ct count over {CONNECTIONS_
 
 SETS: Mapping[str, str] = {
     "sources": "set sources { type ifname . ipv4_addr;",
+    "lanes": "set lanes { type ipv4_addr . ipv4_addr; flags interval;",
     "policies": "map policies { type ipv4_addr : verdict;",
     "asking": "set asking { type ipv4_addr;",
     "allowed": "set allowed { type ipv4_addr . ipv4_addr; flags interval;",
@@ -35,7 +36,8 @@ SETS: Mapping[str, str] = {
 }
 """What changes while sandboxes come and go.
 
-`sources`: link . address that may send on it. `policies`: by which chain an address is judged; those that are not in
+`sources`: link . address that may send on it. `lanes`: member address . its private network, the only place that it may
+send to. `policies`: by which chain an address is judged; those that are not in
 it, which is most, cost one look-up. `asking`: whose names are asked through our resolver. `pinned`: what a name led to,
 for as long as the answer holds. `epochs` and `live`: connections carry the mark of the rules they were let through by,
 so that they outlive a pin, and end at once with the mark."""
@@ -85,6 +87,7 @@ table {self.table} {{
         type filter hook prerouting priority raw; policy accept;
         iifname {links} meta nfproto != ipv4 drop
         iifname {links} iifname . ip saddr != @sources drop
+        iifname {links} ip saddr != {self.subnet} ip saddr . ip daddr != @lanes drop
     }}
     chain leave_host {{
         type nat hook postrouting priority srcnat; policy accept;
@@ -140,16 +143,24 @@ table {self.table} {{
         oifname {links} goto to_sandbox
     }}
     chain from_sandbox {{
+        # From a member's address there is no way out, not even for replies to one who has left.
+        ip saddr != {self.subnet} oifname != {links} {REJECT}
         # Every packet of what a sandbox began is judged, not only the first: a stale connection opens nothing.
         ct direction reply ct state established,related accept
         ct state invalid drop
-        oifname {links} {REJECT}
+        oifname {links} goto between
         tcp dport 25 reject with tcp reset
         {_BOUND} {REJECT}
         ip saddr vmap @policies
         {self._pass_dns()}
         ip daddr {METADATA} {REJECT}
         ip daddr @refused {REJECT}
+        accept
+    }}
+    chain between {{
+        ip saddr {self.subnet} {REJECT}
+        # From a member's address, and admitted: then it goes to that network, where routes lead to members alone.
+        {_BOUND} {REJECT}
         accept
     }}
     chain by_ranges {{

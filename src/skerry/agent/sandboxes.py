@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from skerry.agent.egress.egress import Egress
 from skerry.agent.execs import Execs
 from skerry.agent.identity import GuestIdentity
 from skerry.agent.journal import Entry, Journal, Wanted
 from skerry.agent.logs import OutputLog, OutputLogs
+from skerry.agent.networks.reach import Reach
 from skerry.agent.plans import Plans
 from skerry.agent.ports.publishing import Publishing
 from skerry.agent.reports import Reports
@@ -46,7 +46,7 @@ class Sandboxes:
         reports: Reports,
         plans: Plans,
         identity: GuestIdentity,
-        egress: Egress,
+        reach: Reach,
         clock: Clock,
         log: Log,
         outputs: OutputLogs,
@@ -58,7 +58,7 @@ class Sandboxes:
         self._reports = reports
         self._plans = plans
         self._identity = identity
-        self._egress = egress
+        self._reach = reach
         self._clock = clock
         self._log = log
         self._outputs = outputs
@@ -83,6 +83,9 @@ class Sandboxes:
             truth = found.pop(entry.sandbox_id, None)
             try:
                 await self._recover_one(entry, truth)
+                report = self._reports.get(entry.sandbox_id)
+                if report is not None and report.presence not in (Presence.RUNNING, Presence.ASLEEP):
+                    await self._reach.leave(entry.sandbox_id)
             except (SkerryError, OSError) as error:
                 # One that cannot be taken over must not keep the others waiting; control will order it again.
                 because = error.because if isinstance(error, SkerryError) else None
@@ -106,6 +109,8 @@ class Sandboxes:
             await self._runtime.stop(entry.sandbox_id, 0)
             if entry.asleep.tier is Tier.WARM:
                 entry = self._journal.put(entry.model_copy(update={"asleep": self._asleep(Tier.COLD, "a reboot")}))
+            if entry.order is not None:
+                self._reach.know(entry.order)
             self._report(entry, Presence.ASLEEP)
         elif pid is not None:
             await self._runtime.stop(entry.sandbox_id, 0)  # a stop was under way when we died
@@ -117,10 +122,8 @@ class Sandboxes:
             self._report(entry, Presence.STOPPED)
 
     async def _adopt(self, entry: Entry, order: Order, pid: int) -> None:
-        network = order.spec.network
-        slot = await self._slots.ensure(entry.sandbox_id, pid, network=network.enabled)
-        await self._egress.hold(entry.sandbox_id, slot.address, network.policy)
-        await self._slots.limit(entry.sandbox_id, order.spec.bandwidth)
+        slot = await self._slots.ensure(entry.sandbox_id, pid, network=order.has_cable)
+        await self._reach.hold(order, slot)
         if await self._runtime.adopt(entry.sandbox_id, self.log_of(entry.sandbox_id).write) is None:
             await self._runtime.stop(entry.sandbox_id, 0)
             self._report(entry, Presence.LOST)
@@ -166,20 +169,17 @@ class Sandboxes:
     async def _apply(self, entry: Entry, order: Order) -> Report:
         """It runs, or sleeps, on; what the order changes of that takes effect at once."""
         if order != entry.order:
-            network = order.spec.network
             order = self._plans.settle(order)
             if entry.slot is not None:
-                slot = await self._slots.lease(order.sandbox_id, network=network.enabled)
-                await self._egress.hold(order.sandbox_id, slot.address, network.policy)
-                await self._slots.limit(order.sandbox_id, order.spec.bandwidth)
+                slot = await self._slots.lease(order.sandbox_id, network=order.has_cable)
+                await self._reach.hold(order, slot)
             entry = self._journal.put(entry.model_copy(update={"generation": order.generation, "order": order}))
             self.services.apply(order)
         return self._report(entry, Presence.RUNNING if entry.asleep is None else Presence.ASLEEP)
 
     async def _start(self, order: Order, entry: Entry) -> None:
         sandbox_id = order.sandbox_id
-        network = order.spec.network
-        leasing = asyncio.ensure_future(self._slots.lease(sandbox_id, network=network.enabled))
+        leasing = asyncio.ensure_future(self._slots.lease(sandbox_id, network=order.has_cable))
         try:
             await self._have_disk(order)
             slot = await leasing
@@ -189,13 +189,11 @@ class Sandboxes:
                 await leasing
             raise
         entry = self._journal.put(entry.model_copy(update={"slot": slot.number, "address": slot.address}))
-        await self._slots.limit(sandbox_id, order.spec.bandwidth)
         fork = order.fork and not entry.identity_made
         if fork:
             await self._identity.renew(self._runtime.disk_path(sandbox_id), order.hostname)
             entry = self._journal.put(entry.model_copy(update={"identity_made": True}))
-        # Before its first process: from its first packet on it is judged.
-        await self._egress.hold(sandbox_id, slot.address, network.policy)
+        await self._reach.hold(order, slot)
         await self._plans.serve_guest(order, uid=slot.uid_base)
         self.services.prepare(sandbox_id)
         plan = self._plans.start_plan(order, slot)
@@ -219,6 +217,7 @@ class Sandboxes:
             change = {"wanted": Wanted.STOPPED, "generation": generation, "asleep": None}
             entry = self._journal.put(entry.model_copy(update=change))
             await self._halt(sandbox_id, grace_s)
+            await self._reach.leave(sandbox_id)
             entry = self._entry(sandbox_id)
             if ran or entry.exit is None:
                 entry = self._record_exit(entry, Ended(entry.exit.code if entry.exit else None, ExitReason.STOPPED))
@@ -263,7 +262,7 @@ class Sandboxes:
         await self._runtime.destroy(sandbox_id)
         self.on_destroy(sandbox_id)
         await self._plans.forget(sandbox_id)
-        await self._egress.forget(sandbox_id)
+        await self._reach.forget(sandbox_id)
         await self._slots.release(sandbox_id)
         await self._outputs.remove(sandbox_id)
         await self.services.remove(sandbox_id)
@@ -459,6 +458,7 @@ class Sandboxes:
                 return  # deleted or started again meanwhile
             try:
                 await self._runtime.stop(sandbox_id, 0)
+                await self._reach.leave(sandbox_id)
             except SkerryError as error:  # its next start or its deletion tries again
                 self._log.warning("remains of a sandbox", sandbox=sandbox_id, error=error, because=error.because)
             if self.execs is not None:

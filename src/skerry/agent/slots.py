@@ -106,6 +106,11 @@ class SlotPool:
             raise Failed(f"sandbox {sandbox_id} has no network")
         return self._pins(number).network
 
+    def cable(self, sandbox_id: str) -> Cable | None:
+        """None for a sandbox without a slot; of one whose network is off, the one that it would have."""
+        number = self._used.get(sandbox_id)
+        return None if number is None else self._cable(number)
+
     async def lease(self, sandbox_id: str, *, network: bool) -> Slot:
         """The sandbox's slot with its namespaces in place; the same one again for as long as it is not released."""
         number = self._used.get(sandbox_id)

@@ -40,6 +40,8 @@ class Box:
     policy: Policy
     names: NameJudge
     addresses: AddressJudge
+    member: bool = False
+    """Of a private network: then names of other members are ours to answer, too."""
     pinned: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     """address -> the names that led there; what an earlier agent pinned is not in it."""
     written: dict[tuple[str, Action], float] = field(default_factory=dict[tuple[str, Action], float])
@@ -77,7 +79,7 @@ class Egress:
     def folder(self, sandbox_id: str) -> Path:
         return self._folder / sandbox_id
 
-    async def hold(self, sandbox_id: str, address: str | None, policy: Policy) -> None:
+    async def hold(self, sandbox_id: str, address: str | None, policy: Policy, *, member: bool = False) -> None:
         """From now on to this policy. What is connected goes on only if the new one surely allows all that the old
         one did, or allows this. `address`: None where there is no network."""
         async with self._turn(sandbox_id):
@@ -88,14 +90,15 @@ class Egress:
                 had = None
             if address is None:
                 return
-            box = Box(sandbox_id, address, policy, NameJudge(policy), AddressJudge(policy))
+            box = Box(sandbox_id, address, policy, NameJudge(policy), AddressJudge(policy), member)
             if had is not None:
                 box.tokens, box.counted_s, box.written = had.tokens, had.counted_s, had.written
                 box.pinned = _still_allowed(had.pinned, box)
             # After a restart of the agent there is nothing to compare with: the kernel holds what it was told before.
             anew = had is not None and policy != had.policy and not is_looser(policy, had.policy)
             # Even where nothing has changed: the address may have been given back and taken anew.
-            await asyncio.to_thread(self._firewall.place, address, placed(policy), anew=anew, keep=box.pinned)
+            how = placed(policy, member=member)
+            await asyncio.to_thread(self._firewall.place, address, how, anew=anew, keep=box.pinned)
             self._boxes[sandbox_id] = self._by_address[address] = box
 
     def _drop(self, box: Box) -> None:
@@ -157,6 +160,8 @@ class Egress:
     # The log
 
     def note(self, box: Box, name: str, kind: str, verdict: Verdict, addresses: Iterable[str] = ()) -> None:
+        if not (box.policy.judges_names or box.policy.observe):
+            return
         now_s = self._clock.monotonic_s()
         key = (name, verdict.action)  # of any type: whoever asks for an address mostly asks for an IPv6 one, too
         if now_s - box.written.get(key, -REPEAT_S) < REPEAT_S:
@@ -185,7 +190,7 @@ class Egress:
         return await asyncio.to_thread(lambda: replay(_lines(whole), draft))
 
 
-def placed(policy: Policy) -> Placed:
+def placed(policy: Policy, *, member: bool = False) -> Placed:
     """How the firewall judges under this policy."""
     ranges = AddressJudge(policy).ranges()
     if policy.default is Action.DENY:
@@ -194,7 +199,7 @@ def placed(policy: Policy) -> Placed:
         judged = Judged.BY_NAMES
     else:
         judged = Judged.BY_RANGES if ranges != Ranges() else Judged.OPEN
-    return Placed(judged, asks_us=policy.judges_names or policy.observe, ranges=ranges)
+    return Placed(judged, asks_us=policy.judges_names or policy.observe or member, ranges=ranges)
 
 
 def _still_allowed(pinned: dict[str, set[str]], box: Box) -> dict[str, set[str]]:

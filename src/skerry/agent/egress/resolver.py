@@ -25,6 +25,7 @@ from skerry.agent.egress.messages import Question, Unreadable
 from skerry.agent.egress.upstream import Upstream
 from skerry.agent.links import LOOPBACK_INDEX
 from skerry.agent.netlink import Netlink
+from skerry.agent.networks.names import MemberNames
 from skerry.clock import Clock
 from skerry.errors import Failed, SkerryError, Unavailable
 from skerry.model.policy import Action
@@ -38,6 +39,8 @@ ASKING_MAX = 2048
 CONNECTIONS_PER_SANDBOX_MAX = 8
 CONNECTION_IDLE_S = 10.0
 QUESTIONS_PER_CONNECTION_MAX = 100
+MEMBER_TTL_S = 5
+"""Of a member's address: short, since another may have it soon, and asking again costs little."""
 TOO_FAST = "too many questions"
 
 _A, _AAAA = dns.rdatatype.A, dns.rdatatype.AAAA
@@ -54,9 +57,17 @@ Reply = Callable[[bytes], None]
 
 class Resolver:
     def __init__(
-        self, *, egress: Egress, upstream: Upstream, address: ipaddress.IPv4Address, clock: Clock, log: Log
+        self,
+        *,
+        egress: Egress,
+        members: MemberNames,
+        upstream: Upstream,
+        address: ipaddress.IPv4Address,
+        clock: Clock,
+        log: Log,
     ) -> None:
         self._egress = egress
+        self._members = members
         self._upstream = upstream
         self._address = address
         self._clock = clock
@@ -161,6 +172,8 @@ class Resolver:
         judges = box.policy.judges_names
         if not asked.name or (judges and asked.type in _NEVER):
             return self._refuse(box, asked, Verdict(Action.DENY, why="no question that is answered here"))
+        if box.member and (found := self._members.find(box.sandbox_id, asked.name)) is not None:
+            return _of_member(asked, found)
         verdict = box.names.judge(asked.name)
         if not verdict.allows:
             return self._refuse(box, asked, verdict)
@@ -196,6 +209,15 @@ class Resolver:
     def _refuse(self, box: Box, asked: Question, verdict: Verdict, listed: list[str] | None = None) -> bytes:
         self._egress.note(box, asked.name, asked.kind, verdict, listed or ())
         return messages.status(asked, dns.rcode.REFUSED)
+
+
+def _of_member(asked: Question, found: list[str]) -> bytes:
+    """Whatever its policy says of names: whom a member reaches in its network is no question of names."""
+    if not found:
+        return messages.status(asked, dns.rcode.NXDOMAIN)
+    if asked.type != _A:
+        return messages.status(asked, dns.rcode.NOERROR)
+    return messages.addresses(asked, found, MEMBER_TTL_S)
 
 
 class _Datagrams(asyncio.DatagramProtocol):
