@@ -59,7 +59,7 @@ def wake(client: Client, box: Sandbox) -> None:
 
 
 def change(client: Client, box: Sandbox) -> None:
-    box.update(idle="1h")
+    box.update(idle="1h", networks=["back:10.186.0.9"])
     while not box.info().applied:
         time.sleep(0.01)
 
@@ -112,6 +112,8 @@ def whole(client: Client, box: Sandbox) -> None:
     if state in (S.STOPPED, S.FAILED):
         box.start()
     assert box.commands.run("cat /root/data").stdout == "precious", client.sandboxes.get(box.id)
+    [joined] = box.info().memberships
+    assert joined.address in box.commands.run("cat /proc/net/fib_trie").stdout
     [published] = box.ports()
     assert published.listening, published
 
@@ -138,7 +140,9 @@ def clean_up(client: Client, server: Server) -> None:
 
 
 def standing_box(client: Client, move: Callable[[Client, Sandbox], None]) -> Sandbox:
-    box = client.sandboxes.create(IMAGE, name="box", ports=["80"])
+    if not client.networks.list():
+        client.networks.create("back", "10.186.0.0/24")
+    box = client.sandboxes.create(IMAGE, name="box", ports=["80"], networks=["back"])
     box.files.write("/root/data", b"precious")
     box.checkpoint("first")
     if move is start:
