@@ -105,10 +105,11 @@ class Dialer:
             return  # the next bytes try again, and whoever sent these waits for an answer as on a slow network
 
     def _is_young(self, sandbox_id: str) -> bool:
-        """Whether its main process may still be on its way to listen; one that idles never will."""
+        """Whether what was begun in it may still be on its way to listen. Where only services are, they tell."""
         ran_s = self._sandboxes.ran_for_s(sandbox_id)
-        starts = self._sandboxes.order_of(sandbox_id).spec.command is not None
-        return starts and ran_s is not None and ran_s < LISTEN_WAIT_S
+        spec = self._sandboxes.order_of(sandbox_id).spec
+        services_only = spec.command is None and bool(spec.services)
+        return not services_only and ran_s is not None and ran_s < LISTEN_WAIT_S
 
     async def _listening(self, sandbox_id: str, network: Path, port: int, protocol: Protocol) -> None:
         """Returns when somebody listens, or when nobody has for too long. All who wait for one port wait for one watch:
