@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import contextlib
 import http.client
 import json
 import os
@@ -187,7 +188,8 @@ class Served:
         api = self.api()
         while boxes := api.call("GET", "/v1/sandboxes?limit=500")["items"]:
             for box in boxes:
-                api.call("DELETE", f"/v1/sandboxes/{box['id']}?force=true&wait_s=0")
+                with contextlib.suppress(Refused):  # it may have gone since it was listed
+                    api.call("DELETE", f"/v1/sandboxes/{box['id']}?force=true&wait_s=0")
             time.sleep(0.3)
 
 
