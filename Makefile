@@ -23,7 +23,7 @@ format:  ## rewrite the source in the project's style
 	@.venv/bin/ruff check --fix --exit-zero .
 	@.venv/bin/ruff format .
 
-bench:  ## every figure of the README beside its peer; as root, takes about six minutes
+bench:  ## every figure of the README beside its peer; as root, takes about ten minutes
 	@scripts/bootstrap bench
 	@for script in sandbox_life cli_start density api_load network_setup proxy sleep_wake; do $(PYTHON) benchmarks/$$script.py || exit 1; done
 
