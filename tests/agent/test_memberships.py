@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from skerry.agent.firewall import Firewall
-from skerry.agent.links import GUEST_LINK
+from skerry.agent.links import GUEST_LINK, delete, links_of
 from skerry.agent.netlink import Netlink
 from skerry.agent.networks.memberships import Memberships
 from skerry.agent.networks.names import MemberNames
@@ -97,6 +97,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             silence(*servers)
         finally:
             runner.run(close())
+            # Connections to who has left are still being ended there, for minutes, and keep a namespace and its link.
+            for link in links_of(INSTANCE).values():
+                delete(link)
 
 
 @pytest.fixture(autouse=True)

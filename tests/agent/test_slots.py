@@ -41,11 +41,16 @@ def _own_mounts() -> None:
 
 @pytest.fixture
 def firewall() -> Iterator[Firewall]:
+    wait_for_no_links()  # those of another module are taken down in the background
     firewall = Firewall(instance=INSTANCE, subnet=SUBNET, nameserver=None)
     yield firewall
     firewall.open()
     firewall.purge()
     firewall.close()
+    wait_for_no_links()
+
+
+def wait_for_no_links() -> None:
     deadline_s = time.monotonic() + WAIT_S
     while links_of(INSTANCE) and time.monotonic() < deadline_s:
         time.sleep(0.02)

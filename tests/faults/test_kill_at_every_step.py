@@ -47,7 +47,7 @@ def restore(client: Client, box: Sandbox) -> None:
 
 
 def fork(client: Client, box: Sandbox) -> None:
-    box.fork(2, name="forked")
+    box.fork(name="forked")
 
 
 def sleep(client: Client, box: Sandbox) -> None:
