@@ -15,9 +15,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from skerry.agent.namespaces import inside
+from skerry.agent.namespaces import socket_inside
+from skerry.agent.ports.listening import listeners_of
 from skerry.errors import SkerryError
 from skerry.model.exec import ExecSpec
+from skerry.model.port import Protocol
 from skerry.model.service import Health, ServiceSpec
 from skerry.runtime.contract import ExecPlan, Process, Runtime
 
@@ -25,10 +27,6 @@ LOOKS_MAX = 64
 """At one time on this machine, each with a thread or a process."""
 STATUS_LINE_BYTES_MAX = 4096
 LOOPBACK = "127.0.0.1"
-TABLES = ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6")
-TABLE_BYTES_MAX = 1024 * 1024
-"""It begins with those that listen: a guest with very many connections does not cost us more."""
-LOCAL, STATE, LISTEN = 1, 3, "0A"
 _REFUSED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED})
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 
@@ -88,14 +86,12 @@ async def _by_port(network: Path, address: str | None, port: int, path: str | No
     if path is None:
         # The kernel's table, not a connection: that would be one that the program has to serve, and many small servers
         # die of one that goes away at once.
-        listening: list[bool] = []
-        await asyncio.to_thread(inside, network, lambda: listening.append(_listens(port)))
-        return None if listening[0] else f"nobody listens on port {port}"
+        found = await asyncio.to_thread(listeners_of, network)
+        listens = any(item.port == port and item.protocol is Protocol.TCP for item in found)
+        return None if listens else f"nobody listens on port {port}"
     # Its address first, as for those who use it; many listen on loopback alone.
     for host in (*([address] if address else []), LOOPBACK):
-        made: list[socket.socket] = []
-        await asyncio.to_thread(inside, network, lambda: made.append(socket.socket(socket.AF_INET)))  # noqa: B023
-        with made[0] as fresh:
+        with socket_inside(network, socket.AF_INET, socket.SOCK_STREAM) as fresh:
             fresh.setblocking(False)
             try:
                 await asyncio.get_running_loop().sock_connect(fresh, (host, port))
@@ -104,20 +100,6 @@ async def _by_port(network: Path, address: str | None, port: int, path: str | No
                 if error.errno not in _REFUSED:
                     return f"port {port}: {error.strerror}"
     return f"nobody listens on port {port}"
-
-
-def _listens(port: int) -> bool:
-    """In the network namespace of the calling thread. proc_net_tcp(5)."""
-    for table in TABLES:
-        try:
-            with open(table) as file:
-                lines = file.read(TABLE_BYTES_MAX).split("\n")[1:]
-        except FileNotFoundError:  # no IPv6 here
-            continue
-        for words in map(str.split, lines):
-            if len(words) > STATE and words[STATE] == LISTEN and int(words[LOCAL].rpartition(":")[2], 16) == port:
-                return True
-    return False
 
 
 async def _answer(connected: socket.socket, port: int, path: str) -> str | None:
