@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from skerry.agent.ports import publish, tcp, udp
+from skerry.agent.ports.callers import Callers
 from skerry.agent.ports.dial import Dialer
 from skerry.agent.ports.listening import listeners_here, read_table
 from skerry.agent.ports.publish import Publisher
@@ -336,3 +338,27 @@ def test_who_listens_here_is_found() -> None:
         found = set(listeners_here())
         assert ("127.0.0.1", server.getsockname()[1], Protocol.TCP) in found
         assert ("0.0.0.0", bound.getsockname()[1], Protocol.UDP) in found
+
+
+async def test_it_goes_on_taking_callers_after_it_ran_out_of_file_descriptors() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+
+    async def greet(caller: socket.socket) -> None:
+        with caller:
+            await asyncio.get_running_loop().sock_sendall(caller, b"hello")
+
+    callers = Callers(listening, greet, most=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.create_connection(listening.getsockname()) as client:
+        client.setblocking(False)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            callers.begin()
+            await asyncio.sleep(0.05)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 10), 5) == b"hello"
+    await asyncio.gather(*callers.close(), return_exceptions=True)

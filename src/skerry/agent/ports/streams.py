@@ -13,6 +13,7 @@ import socket
 
 from pydantic import ValidationError
 
+from skerry.agent.ports.callers import Callers
 from skerry.agent.ports.dial import Dialer
 from skerry.agent.ports.relay import Relay
 from skerry.errors import Invalid, SkerryError
@@ -29,31 +30,16 @@ class Streams:
     def __init__(self, dialer: Dialer, relay: Relay) -> None:
         self._dialer = dialer
         self._relay = relay
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._accepting: asyncio.Task[None] | None = None
+        self._callers: Callers | None = None
 
     def open(self, listening: socket.socket) -> None:
-        """`listening` is non-blocking, and belongs to this from now on."""
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(listening))
+        """`listening` does not block, and belongs to this from now on."""
+        self._callers = Callers(listening, self._serve, most=STREAMS_MAX)
+        self._callers.begin()
 
     async def close(self) -> None:
-        ending = [*self._tasks, *([self._accepting] if self._accepting is not None else [])]
-        for task in ending:
-            task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
-
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        with listening:
-            while True:
-                caller, _ = await loop.sock_accept(listening)
-                caller.setblocking(False)
-                if len(self._tasks) >= STREAMS_MAX:
-                    caller.close()
-                    continue
-                task = loop.create_task(self._serve(caller))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        if self._callers is not None:
+            await asyncio.gather(*self._callers.close(), return_exceptions=True)
 
     async def _serve(self, caller: socket.socket) -> None:
         loop = asyncio.get_running_loop()
