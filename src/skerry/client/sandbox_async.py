@@ -146,19 +146,19 @@ class AsyncSandbox:
     ) -> Record:
         """Change what may change without a restart; `labels` replaces all labels, `ports` all ports,
         `networks` all networks."""
-        given: dict[str, Any] = {
+        change: SpecOptions = {
             "name": name,
-            "labels": None if labels is None else dict(labels),
+            "labels": labels,
             "protected": protected,
             "public": public,
             "idle": idle,
             "cold_after": cold_after,
             "idle_cpu": idle_cpu,
             "bandwidth": bandwidth,
-            "ports": None if ports is None else calls.ports_body(ports),
-            "networks": None if networks is None else calls.networks_body(networks),
+            "ports": ports,
+            "networks": networks,
         }
-        return self._keep(await self._send(calls.update(self.id, {k: v for k, v in given.items() if v is not None})))
+        return self._keep(await self._send(calls.update(self.id, calls.options_body(change))))
 
     async def sleep(self, *, cold: bool = False, force: bool = False) -> None:
         """Freeze it, or with `cold` stop it, until somebody wants it. `force`: also while something keeps it awake."""

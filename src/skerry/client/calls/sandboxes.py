@@ -74,8 +74,12 @@ def plain(value: Any) -> Any:
 
 
 def spec_body(image: str, options: SpecOptions) -> dict[str, Any]:
-    """Only what was given: the server knows the defaults."""
-    body: dict[str, Any] = {"image": image}
+    return {"image": image, **options_body(options)}
+
+
+def options_body(options: SpecOptions) -> dict[str, Any]:
+    """Only what was given, in its long form: the server knows the defaults, and an update leaves the rest."""
+    body: dict[str, Any] = {}
     for name, value in options.items():
         if value is None:
             continue
