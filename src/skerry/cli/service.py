@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ from skerry.cli.lazy import LazyGroup
 from skerry.cli.options import command, env_pairs, sandbox_argument
 from skerry.cli.output import Columns, age, part
 from skerry.cli.table import Entry
+from skerry.cli.watching import print_log
 from skerry.client.call import Call
 from skerry.client.calls import services as calls
 
@@ -147,10 +147,4 @@ def restart(invocation: Invocation, sandbox: str, name: str) -> None:
 @_name
 def logs(invocation: Invocation, sandbox: str, name: str, follow: bool, tail: int | None) -> None:
     """What the service NAME of SANDBOX printed."""
-    with invocation.transport.stream(calls.logs(sandbox, name, follow=follow, tail=tail)) as stream:
-        if invocation.output.json:
-            invocation.output.emit({"text": b"".join(stream).decode(errors="replace")})
-            return
-        for chunk in stream:
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+    print_log(invocation, calls.logs(sandbox, name, follow=follow, tail=tail))

@@ -11,7 +11,19 @@ import click
 from skerry.cli.invocation import Invocation
 from skerry.cli.options import command, sandbox_argument, sandboxes_argument
 from skerry.cli.output import Columns, human_size
+from skerry.client.call import Call
 from skerry.client.calls import sandboxes as calls
+
+
+def print_log(invocation: Invocation, call: Call[Any]) -> None:
+    """Its bytes as they come; as JSON, one object once all have."""
+    with invocation.transport.stream(call) as stream:
+        if invocation.output.json:
+            invocation.output.emit({"text": b"".join(stream).decode(errors="replace")})
+            return
+        for chunk in stream:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
 
 
 @command("logs")
@@ -20,13 +32,7 @@ from skerry.client.calls import sandboxes as calls
 @sandbox_argument
 def logs(invocation: Invocation, sandbox: str, follow: bool, tail: int | None) -> None:
     """What the main process of SANDBOX printed."""
-    with invocation.transport.stream(calls.logs(sandbox, follow=follow, tail=tail)) as stream:
-        if invocation.output.json:
-            invocation.output.emit({"text": b"".join(stream).decode(errors="replace")})
-            return
-        for chunk in stream:
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+    print_log(invocation, calls.logs(sandbox, follow=follow, tail=tail))
 
 
 @command("stats")
