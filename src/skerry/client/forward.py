@@ -18,6 +18,8 @@ from skerry.errors import Forbidden, InUse, SkerryError, Unavailable
 READ_BYTES = 64 * 1024
 CONNECTIONS_MAX = 128
 """At one time; each is two threads. Further ones wait in the kernel's queue."""
+FULL_S = 0.5
+"""Pause after an accept that failed: trying again at once would only burn the processor."""
 
 
 class Forward:
@@ -61,8 +63,10 @@ class Forward:
             self._seats.acquire()
             try:
                 caller, _ = self._listening.accept()
-            except OSError:
-                return
+            except OSError:  # closed, or this program has no file descriptors left now
+                self._seats.release()
+                self._closed.wait(FULL_S)
+                continue
             threading.Thread(target=self._serve, args=(caller,), name="forward", daemon=True).start()
 
     def _serve(self, caller: socket.socket) -> None:
