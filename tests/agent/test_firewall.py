@@ -20,6 +20,7 @@ from skerry.agent.nameservers import usable_nameserver
 from skerry.agent.netlink import Netlink
 from skerry.agent.ruleset import CONNECTIONS_MAX
 from skerry.agent.slots import SlotPool
+from skerry.errors import Failed
 from skerry.model.verdict import REFUSED
 from skerry.runtime.container.syscalls import unshare_mount_namespace
 from skerry.runtime.contract import Slot
@@ -32,6 +33,7 @@ from tests.agent.world import (
     PRIVATE,
     PRIVATE_OTHER,
     PUBLIC,
+    SILENCE_S,
     SUBNET,
     World,
     allow,
@@ -141,7 +143,7 @@ def test_the_hosts_services_are_out_of_reach_but_the_host_reaches_its_sandboxes(
 def test_nobody_outside_begins_a_connection_to_a_sandbox(lab: Lab) -> None:
     guest = within(lab.plain.network_namespace, lambda: listener("0.0.0.0", 8002))
     try:
-        answer = within(lab.world.pins.network, lambda: fetch(str(lab.plain.address), 8002))
+        answer = within(lab.world.pins.network, lambda: fetch(str(lab.plain.address), 8002, patience=SILENCE_S))
         assert answer.startswith("refused")
         assert fetch(str(lab.plain.address), 8002) == lab.plain.nameserver, "it does listen"
     finally:
@@ -155,7 +157,7 @@ def test_a_forged_source_is_dropped(lab: Lab) -> None:
     def forge() -> None:
         with Netlink() as guest:
             guest.add_address(socket.if_nametoindex(GUEST_LINK), ipaddress.IPv4Interface(f"{forged}/32"))
-        ask(PUBLIC, 7777, "forged", source=forged)
+        ask(PUBLIC, 7777, "forged", source=forged, patience=SILENCE_S)
         ask(PUBLIC, 7777, "honest", source=str(lab.plain.address))
 
     within(inside, forge)
@@ -168,8 +170,8 @@ def test_names_are_asked_through_the_gateway_and_only_there(lab: Lab) -> None:
         gateway = str(slot.nameserver)
         assert within(slot.network_namespace, lambda to=gateway: ask(to, 53, "name")) == "answer to name"
         assert within(slot.network_namespace, lambda to=gateway: fetch(to, 53)) == "10.99.0.254"
-    assert within(lab.plain.network_namespace, lambda: ask(PRIVATE, 53, "name")) is None
-    assert within(lab.plain.network_namespace, lambda: fetch(PRIVATE, 53)).startswith("refused")
+    assert within(lab.plain.network_namespace, lambda: ask(PRIVATE, 53, "name", patience=SILENCE_S)) is None
+    assert within(lab.plain.network_namespace, lambda: fetch(PRIVATE, 53, patience=SILENCE_S)).startswith("refused")
 
 
 def test_there_is_no_ipv6_inside(lab: Lab) -> None:
@@ -185,6 +187,7 @@ def test_an_allowance_that_is_taken_back_ends_open_connections_too(lab: Lab) -> 
             client.send(b"one")
             before = client.recv(100)
             allow(lab.firewall, lab.allowed)
+            client.settimeout(SILENCE_S)
             try:
                 client.send(b"two")
                 return before, client.recv(100)
@@ -224,20 +227,41 @@ def test_opening_again_keeps_what_living_sandboxes_had(lab: Lab) -> None:
     try:
         assert within(lab.allowed.network_namespace, lambda: fetch(PRIVATE, 80)) == "10.99.0.254"
         assert within(lab.plain.network_namespace, lambda: fetch(PUBLIC, 80)) == HOST
-        assert within(lab.greedy.network_namespace, lambda: fetch(PUBLIC, 80)).startswith("refused"), "not kept"
+        assert within(lab.greedy.network_namespace, lambda: fetch(PUBLIC, 80, patience=SILENCE_S)).startswith(
+            "refused"
+        ), "not kept"
     finally:
         again.admit([(f"sk{INSTANCE}-{lab.greedy.number:x}", str(lab.greedy.address))])
         again.close()
 
 
 def test_the_table_goes_with_a_purge() -> None:
-    firewall = Firewall(instance="b0b1", subnet=SUBNET, nameserver=None)
+    firewall = Firewall(instance="b0b1", subnet="10.212.0.0/24", nameserver=None)
     firewall.open()
     listing = ["nft", "list", "table", "inet", "skerry_b0b1"]
     assert subprocess.run(listing, capture_output=True, check=False).returncode == 0
     firewall.purge()
     firewall.close()
     assert subprocess.run(listing, capture_output=True, check=False).returncode != 0
+
+
+def test_the_table_of_a_skerry_that_is_no_more_goes_and_a_living_one_is_in_the_way(lab: Lab) -> None:
+    dead = Firewall(instance="b0b2", subnet="10.212.0.0/24", nameserver=None)
+    dead.open()
+    dead.close()
+    heir = Firewall(instance="b0b3", subnet="10.212.0.0/20", nameserver=None)
+    heir.open()
+    try:
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+        assert "skerry_b0b2" not in tables
+        assert f"skerry_{INSTANCE}" in tables
+    finally:
+        heir.purge()
+        heir.close()
+    rival = Firewall(instance="b0b4", subnet=SUBNET, nameserver=None)
+    with pytest.raises(Failed, match="in use by another Skerry"):
+        rival.open()
+    rival.close()
 
 
 @pytest.mark.parametrize(

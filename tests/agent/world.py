@@ -28,7 +28,10 @@ PRIVATE = "10.99.0.1"
 PRIVATE_OTHER = "10.98.0.1"
 METADATA = "169.254.169.254"
 TCP_PORTS = (25, 53, 80)
-PATIENCE_S = 0.5
+PATIENCE_S = 10.0
+"""How long an answer that must come may take: a machine with other work on it is slow."""
+SILENCE_S = 0.5
+"""How long to listen for one that must not come, where what is refused is dropped in silence."""
 _PINS_NUMBER = 9000
 
 T = TypeVar("T")
@@ -41,20 +44,20 @@ def within(network: Path, work: Callable[[], T]) -> T:
     return answers[0]
 
 
-def fetch(address: str, port: int, source: str | None = None) -> str:
+def fetch(address: str, port: int, source: str | None = None, *, patience: float = PATIENCE_S) -> str:
     """What a TCP server says first (here: who it sees), or why it could not be asked."""
     try:
         start = (source, 0) if source else None
-        with socket.create_connection((address, port), timeout=PATIENCE_S, source_address=start) as connection:
+        with socket.create_connection((address, port), timeout=patience, source_address=start) as connection:
             return connection.recv(100).decode()
     except OSError as error:
         return f"refused: {error}"
 
 
-def ask(address: str, port: int, text: str, source: str | None = None) -> str | None:
+def ask(address: str, port: int, text: str, source: str | None = None, *, patience: float = PATIENCE_S) -> str | None:
     """The answer to one datagram; None if none came."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(PATIENCE_S)
+        client.settimeout(patience)
         if source:
             client.bind((source, 0))
         try:

@@ -29,13 +29,13 @@ SUBNET = "10.229.0.0/20"
 RESOLVER = "10.229.15.254"
 PROBE = r"""
 use IO::Socket::INET; use IO::Select;
-my ($proto, $to, $port, $hex) = @ARGV;
-my $s = IO::Socket::INET->new(PeerAddr=>$to, PeerPort=>$port, Proto=>$proto, Timeout=>0.5)
+my ($proto, $to, $port, $hex, $patience) = @ARGV;
+my $s = IO::Socket::INET->new(PeerAddr=>$to, PeerPort=>$port, Proto=>$proto, Timeout=>$patience)
     or do { print "refused: $!"; exit };
 my $data = pack("H*", $hex);
 $data = pack("n", length $data) . $data if $proto eq "tcp" && length $data && $port != 8080;
 defined(syswrite($s, $data)) or do { print "refused: $!"; exit } if length $data;
-IO::Select->new($s)->can_read(0.5) or do { print "silence"; exit };
+IO::Select->new($s)->can_read($patience) or do { print "silence"; exit };
 my $n = sysread($s, my $got, 65535); defined($n) or do { print "refused: $!"; exit };
 $got = substr($got, 2) if $proto eq "tcp" && length $data && $port != 8080;
 print unpack("H*", $got);
@@ -89,7 +89,7 @@ def gateway_of(address: str | None) -> str:
 
 
 def probe(box: Sandbox, proto: str, address: str, port: int, data: bytes) -> str:
-    return box.commands.run(["perl", "-e", PROBE, proto, address, str(port), data.hex()]).stdout
+    return box.commands.run(["perl", "-e", PROBE, proto, address, str(port), data.hex(), "3"]).stdout
 
 
 def until(happened: Callable[[], Any]) -> None:
@@ -103,11 +103,12 @@ def until(happened: Callable[[], Any]) -> None:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     unshare_mount_namespace()
     server = make_server(SUBNET, nameserver=PRIVATE_OTHER)
+    archive = rootfs_archive()  # while the internet is the machine's own
     with internet_in(tmp_path_factory.mktemp("internet") / "world") as internet:
         try:
             server.start()
             with connect(server) as client:
-                client.images.pull(f"oci-archive:{rootfs_archive()}", name=IMAGE)
+                client.images.pull(f"oci-archive:{archive}", name=IMAGE)
                 box = client.sandboxes.create(IMAGE, name="box")
                 yield Lab(server, client, internet, box)
         finally:
