@@ -1,0 +1,173 @@
+"""What an answer says: which parts of a stream brought tokens and when, and what the server counted.
+
+Server-sent events are read as the HTML standard has them (section 9.2), as far as OpenAI's API uses them: lines of
+`data:`, an empty line between events, `[DONE]` at the end. An event of the same form as one before it differs in its
+text alone, and is known by its beginning and its end: JSON is parsed for the first one of each form only.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from skerry.bench.client.wire import Answer
+from skerry.bench.contract import Fault, Record
+
+TEXTS = ("content", "text", "reasoning_content", "reasoning", "refusal")
+SAY_CHARACTERS_MAX = 300
+
+
+def read(answer: Answer, record: Record, *, keep_text: bool, begin_s: float) -> None:
+    """Fill in the record. `begin_s`: the beginning of the run on the clock of the answer's moments."""
+    record.status = answer.status
+    record.ended_s = answer.ended_s - begin_s
+    kind = answer.header(b"content-type") or b""
+    if answer.status != 200:
+        record.fault = Fault.STATUS
+        record.say = _said(answer)
+    elif kind.startswith(b"text/event-stream"):
+        _Stream(record, keep_text, begin_s).read(answer)
+    else:
+        _whole(answer, record, keep_text, begin_s)
+
+
+def _said(answer: Answer) -> str:
+    text = b"".join(answer.parts)[:4096].decode(errors="replace")
+    try:
+        body = _fields(json.loads(text))
+        error = body.get("error", body)
+        text = str(_fields(error).get("message", error or text))
+    except ValueError:
+        pass
+    return f"{answer.status}: {text.strip()[:SAY_CHARACTERS_MAX]}"
+
+
+def _whole(answer: Answer, record: Record, keep_text: bool, begin_s: float) -> None:
+    """Not a stream: all of it is one event at its end."""
+    try:
+        body = _fields(json.loads(b"".join(answer.parts)))
+    except ValueError:
+        if (answer.header(b"content-type") or b"").startswith(b"audio/"):
+            record.first_s = answer.moments[0] - begin_s if answer.moments else 0.0
+            record.last_s = record.ended_s
+            return
+        record.fault, record.say = Fault.CONTENT, "the answer is not JSON"
+        return
+    if body.get("error"):
+        record.fault, record.say = Fault.CONTENT, str(body["error"])[:SAY_CHARACTERS_MAX]
+        return
+    record.first_s = record.first_content_s = record.last_s = record.ended_s
+    _count(record, body)
+    if keep_text:
+        record.text = "".join(_texts(choice.get("message", choice)) for choice in body.get("choices", ()))
+
+
+class _Stream:
+    def __init__(self, record: Record, keep_text: bool, begin_s: float) -> None:
+        self._record = record
+        self._keep_text = keep_text
+        self._begin_s = begin_s
+        self._head, self._tail = b"", b""
+        """Of an event of one form: what stands before and after its text."""
+        self._content = False
+        self._texts: list[str] = []
+
+    def read(self, answer: Answer) -> None:
+        record = self._record
+        rest = b""
+        for part, moment in zip(answer.parts, answer.moments, strict=True):
+            if not rest and part.endswith(b"\n\n") and part.find(b"\n\n") == len(part) - 2:
+                self._event(part[:-2], moment)
+                continue
+            *events, rest = (rest + part).replace(b"\r\n", b"\n").split(b"\n\n")
+            for event in events:
+                self._event(event, moment)
+        if rest.strip():
+            self._event(rest, answer.ended_s)
+        if not record.counted:
+            record.output_tokens = len(record.times_s)
+        if record.times_s:
+            record.first_s, record.last_s = record.times_s[0], record.times_s[-1]
+        elif record.fault is None:
+            record.fault, record.say = Fault.CONTENT, "the stream brought no token"
+        if self._keep_text:
+            record.text = "".join(self._texts)
+
+    def _event(self, event: bytes, moment: float) -> None:
+        head, tail = self._head, self._tail
+        if head and not self._keep_text and event.startswith(head) and event.endswith(tail):
+            middle = event[len(head) : len(event) - len(tail)]
+            if middle and b'":' not in middle:
+                self._token(moment, self._content)
+                return
+        data = b"\n".join(line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:"))
+        if not data or data == b"[DONE]":
+            return
+        try:
+            body = _fields(json.loads(data))
+        except ValueError:
+            self._fault("an event of the stream is not JSON")
+            return
+        if body.get("error"):
+            self._fault(str(_fields(body["error"]).get("message", body["error"])))
+        else:
+            self._body(body, event, moment)
+
+    def _fault(self, say: str) -> None:
+        if self._record.fault is None:
+            self._record.fault, self._record.say = Fault.CONTENT, say[:SAY_CHARACTERS_MAX]
+
+    def _body(self, body: dict[str, Any], event: bytes, moment: float) -> None:
+        _count(self._record, body)
+        if body.get("type") == "response.completed":
+            _count(self._record, body.get("response") or {})
+        for choice in body.get("choices") or ():
+            delta = choice.get("delta", choice)
+            text = _texts(delta)
+            if text or delta.get("tool_calls") or delta.get("function_call"):
+                content = bool(delta.get("content") or delta.get("text"))
+                self._token(moment, content)
+                self._texts.append(text)
+                self._learn(event, text, content, body)
+                return
+        if str(body.get("type", "")).endswith(".delta") and isinstance(body.get("delta"), str) and body["delta"]:
+            self._token(moment, body["type"] == "response.output_text.delta")
+            self._texts.append(body["delta"])
+
+    def _token(self, moment: float, content: bool) -> None:
+        at_s = moment - self._begin_s
+        self._record.times_s.append(at_s)
+        if content and not self._record.first_content_s:
+            self._record.first_content_s = at_s
+
+    def _learn(self, event: bytes, text: str, content: bool, body: dict[str, Any]) -> None:
+        """The form of an event with one text and nothing counted; others are parsed each time."""
+        self._head = b""
+        coded = json.dumps(text)[1:-1].encode()
+        if not text or body.get("usage") or event.count(coded) != 1:
+            return
+        at = event.find(coded)
+        if event[at - 1 : at] == b'"' and event[at + len(coded) : at + len(coded) + 1] == b'"':
+            self._head, self._tail, self._content = event[:at], event[at + len(coded) :], content
+
+
+def _texts(delta: dict[str, Any]) -> str:
+    return "".join(found for name in TEXTS if isinstance(found := delta.get(name), str))
+
+
+def _count(record: Record, body: dict[str, Any]) -> None:
+    usage = _fields(body.get("usage"))
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    answer = usage.get("completion_tokens", usage.get("output_tokens"))
+    if isinstance(prompt, int):
+        record.input_tokens = prompt
+    if isinstance(answer, int):
+        record.output_tokens, record.counted = answer, True
+    cached = _fields(usage.get("prompt_tokens_details", usage.get("input_tokens_details"))).get("cached_tokens")
+    if isinstance(cached, int):
+        record.cached_tokens = cached
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Nothing, where it is not an object."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,0 +1,71 @@
+"""Connections to one target: the one used last is used next, and as many are opened as requests are under way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from skerry.bench.client.target import Target
+from skerry.bench.client.wire import Over, Wire
+
+CONNECT_S_MAX = 10.0
+
+
+class Pool:
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[Wire] = []
+        self._all: set[Wire] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+
+    async def warm(self, count: int) -> None:
+        """Open so many ahead. Raises OSError where the first cannot be."""
+        for _ in range(count):
+            self._idle.append(await self._open())
+
+    def send(self, data: bytes, over: Over) -> tuple[float, Wire | None]:
+        """The moment at which it was sent and by what, or nothing where a connection must be opened first; then `over`
+        is called with nothing if that fails."""
+        if self._idle:
+            wire = self._idle.pop()
+            return wire.send(data, over), wire
+        task = self._loop.create_task(self._send_anew(data, over))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return 0.0, None
+
+    async def _send_anew(self, data: bytes, over: Over) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S_MAX):
+                wire = await self._open()
+        except (OSError, TimeoutError) as error:
+            over(None, f"cannot connect: {error or 'no answer'}")
+            return
+        wire.send(data, over)
+
+    async def _open(self) -> Wire:
+        target = self._target
+
+        def make() -> Wire:
+            return Wire(self._idle.append, self._gone)
+
+        if target.socket is not None:
+            _, wire = await self._loop.create_unix_connection(
+                make, target.socket, ssl=target.tls, server_hostname=target.host if target.tls else None
+            )
+        else:
+            _, wire = await self._loop.create_connection(make, target.host, target.port, ssl=target.tls)
+        self._all.add(wire)
+        return wire
+
+    def _gone(self, wire: Wire) -> None:
+        self._all.discard(wire)
+        if wire in self._idle:
+            self._idle.remove(wire)
+
+    def close(self) -> None:
+        """Whatever is under way ends without an answer."""
+        for task in self._opening:
+            task.cancel()
+        for wire in list(self._all):
+            wire.abort("the run ended")

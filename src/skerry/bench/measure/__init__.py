@@ -1,0 +1,1 @@
+"""What records come to: latencies, rates, goodput, each computed from all of them, none sampled."""

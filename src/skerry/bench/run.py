@@ -1,0 +1,154 @@
+"""A run: one process sends, or several each a part, all by one clock; their records come together here."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+import uvloop
+
+from skerry.bench import build
+from skerry.bench.client.driver import Driver
+from skerry.bench.client.target import read_url
+from skerry.bench.contract import Record
+from skerry.bench.frame import Frame, Gathering
+from skerry.bench.measure.metrics import in_window
+from skerry.bench.plan import DataKind, Plan
+from skerry.bench.records import read_record, write_record
+from skerry.errors import Failed, Unavailable
+
+START_S = 1.0
+"""Until workers, who first make what they send, begin together."""
+CONNECTIONS_MAX = 4096
+
+Told = Callable[[Record], None]
+Enough = Callable[[Record], bool]
+
+
+def run(plan: Plan, told: Told | None = None, enough: Enough | None = None) -> Frame:
+    """All records, by the time at which they were meant to be sent. `told`: of each as it ends. `enough`: of each too;
+    once it is true nothing more is sent, and what is under way is let go. Raises Invalid, Failed,
+    Unavailable when the target cannot be reached."""
+    records = Gathering()
+    ended = False
+
+    def done(record: Record) -> bool:
+        nonlocal ended
+        if not ended:
+            records.add(record)
+            if told is not None:
+                told(record)
+            ended = enough is not None and enough(record)
+        return ended
+
+    if plan.workers == 1:
+        uvloop.run(drive(plan, done))
+    else:
+        _in_processes(plan, done)
+    return records.frame().by_intended()
+
+
+def counted(plan: Plan, frame: Frame) -> Frame:
+    """Without warm-up and cool-down."""
+    if not len(frame) or not (plan.warmup or plan.cooldown):
+        return frame
+    return in_window(frame, plan.warmup, float(frame["intended_s"].max()) - plan.cooldown + 1e-9)
+
+
+async def drive(plan: Plan, done: Enough, worker: int = 0, begin_s: float | None = None) -> None:
+    """One worker's part."""
+    headers = dict(plan.headers)
+    target = read_url(plan.url, socket=plan.socket, headers=headers, verify=plan.verify)
+    schedule = build.load(plan, worker, plan.workers)
+    multi_turn = any(
+        data.kind in (DataKind.SYNTHETIC, DataKind.SHAREGPT) and data.turns.strip() not in ("1", "D(1)")
+        for data in plan.data
+    )
+    users = plan.load.concurrency or plan.load.in_flight_max or 1
+    connections = min(CONNECTIONS_MAX, -(-users // plan.workers))
+    if begin_s is not None:
+        await asyncio.sleep(max(0.0, begin_s - monotonic()))
+    driver = Driver(
+        target,
+        schedule,
+        done,
+        timeout_s=plan.timeout,
+        keep_text=plan.keep_text or multi_turn,
+        begin_s=begin_s,
+        worker=worker,
+    )
+    gc.disable()  # a collection takes milliseconds, and what a run makes has no cycles
+    try:
+        await driver.run(connections=connections, drain_s=plan.drain)
+    except OSError as error:
+        say = f"nobody answers at {plan.socket or plan.url}: {error.strerror or error}"
+        raise Unavailable(say, because=repr(error)) from None
+    finally:
+        gc.enable()
+
+
+def _in_processes(plan: Plan, done: Enough) -> None:
+    begin_s = monotonic() + START_S
+    lock = threading.Lock()
+    stopped = threading.Event()
+    told: list[str] = []
+
+    def follow(process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                with lock:
+                    if done(read_record(line)):
+                        stopped.set()
+                        for each, _ in workers:
+                            each.kill()
+                        return
+        except (ValueError, TypeError) as error:
+            told.append(f"it wrote what is no record: {error}")
+            process.kill()
+
+    workers: list[tuple[subprocess.Popen[str], threading.Thread]] = []
+    try:
+        for worker in range(plan.workers):
+            command = [sys.executable, "-m", "skerry.bench.worker", str(worker), repr(begin_s)]
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            assert process.stdin is not None
+            process.stdin.write(plan.model_dump_json())
+            process.stdin.close()
+            thread = threading.Thread(target=follow, args=(process,), daemon=True)
+            thread.start()
+            workers.append((process, thread))
+        for process, thread in workers:
+            thread.join()
+            assert process.stderr is not None
+            says = process.stderr.read().strip()
+            if process.wait() and not told and not stopped.is_set():
+                told.append(says.splitlines()[-1] if says else f"code {process.returncode}")
+    finally:
+        for process, _ in workers:
+            process.kill()
+            process.wait()
+    if told:
+        raise Failed(f"{len(told)} of {plan.workers} workers failed: {told[0]}")
+
+
+def work(worker: int, begin_s: float) -> None:
+    """A worker's own program: the plan comes on stdin, records go out on stdout."""
+    plan = Plan.model_validate(json.load(sys.stdin))
+    out = os.fdopen(os.dup(1), "w", buffering=64 * 1024)
+
+    def done(record: Record) -> bool:
+        write_record(out, record)
+        return False
+
+    uvloop.run(drive(plan, done, worker, begin_s))
+    out.flush()

@@ -1,0 +1,167 @@
+"""A whole run against a server that knows to the moment what it sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from skerry.bench.contract import Record
+from skerry.bench.frame import frame_of
+from skerry.bench.measure.metrics import values_of
+from skerry.bench.measure.slo import objectives
+from skerry.bench.measure.summary import summarize
+from skerry.bench.plan import Plan
+from skerry.bench.records import read_record
+from skerry.bench.report import files
+from skerry.bench.run import run
+from skerry.errors import Invalid, Unavailable
+
+FIRST_S, EACH_S, TOKENS = 0.03, 0.01, 4
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Server:
+    """Streams so many tokens at known distances, and fails every `fails`-th request."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.port = 0
+        self.bodies: list[dict[str, Any]] = []
+        self.connections = 0
+        self._fails = fails
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._up = threading.Event()
+        self._stop = asyncio.Event()
+        self._thread.start()
+        self._up.wait()
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+            self.port = server.sockets[0].getsockname()[1]
+            self._up.set()
+            await self._stop.wait()
+            server.close()
+
+        self._loop.run_until_complete(serve())
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = int(head.split("content-length: ")[1].split("\r\n")[0])
+                self.bodies.append(json.loads(await reader.readexactly(length)))
+                if self._fails and len(self.bodies) % self._fails == 0:
+                    writer.write(b"HTTP/1.1 500 No\r\ncontent-length: 4\r\n\r\noops")
+                    continue
+                await self._stream(writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+        began_s = monotonic()
+        writer.write(HEAD)
+        for number in range(TOKENS):
+            await asyncio.sleep(began_s + FIRST_S + number * EACH_S - monotonic())
+            self._event(writer, {"choices": [{"delta": {"content": f" {number}"}}]})
+        self._event(writer, {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": TOKENS}})
+        writer.write(b"0\r\n\r\n")
+
+    def _event(self, writer: asyncio.StreamWriter, body: Any) -> None:
+        data = f"data: {json.dumps(body)}\n\n".encode()
+        writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+def plan(port: int, load: dict[str, Any], **more: Any) -> Plan:
+    return Plan.model_validate({"url": f"http://127.0.0.1:{port}/v1", "model": "m", "load": load, **more})
+
+
+def test_what_is_reported_is_what_was_sent(server: Server, tmp_path: Path) -> None:
+    wanted = plan(server.port, {"rate": 200, "arrival": "constant", "requests": 20}, headers={"Authorization": "k"})
+    records = run(wanted)
+    summary = summarize(records, objectives("ttft<1s, e2e_p50<1us"))
+    assert (summary.requests, summary.failed) == (20, 0)
+    assert {record.output_tokens for record in records} == {TOKENS}
+    assert (values_of("ttft", records) >= FIRST_S * 0.99).all()
+    assert values_of("itl", records).mean() == pytest.approx(EACH_S, rel=0.5)
+    assert [each.kept for each in summary.objectives] == [True, False]
+    gaps = [round(after.intended_s - before.intended_s, 6) for before, after in pairwise(records)]
+    assert set(gaps) == {0.005}
+    files.leave(tmp_path, wanted, summary, records)
+    assert json.loads((tmp_path / "summary.json").read_text())["plan"]["headers"] == {"Authorization": "***"}
+    again = [read_record(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert [each.number for each in again] == [each.number for each in records]
+    assert values_of("itl", frame_of(again)) == pytest.approx(values_of("itl", records), abs=2e-6)
+
+
+def test_users_keep_their_connections_and_conversations(server: Server) -> None:
+    data = [{"turns": "2", "input_tokens": "3", "output_tokens": "4"}]
+    records = run(plan(server.port, {"concurrency": 2, "requests": 8}, data=data))
+    assert server.connections == 2
+    assert sorted((record.session, record.turn) for record in records) == [(s, t) for s in range(4) for t in range(2)]
+    second = next(body for body in server.bodies if len(body["messages"]) == 3)
+    assert second["messages"][1] == {"role": "assistant", "content": " 0 1 2 3"}
+
+
+def test_workers_send_what_one_would(server: Server) -> None:
+    load = {"rate": 400, "requests": 12}
+    alone = run(plan(server.port, load))
+    said = sorted(json.dumps(body) for body in server.bodies)
+    server.bodies.clear()
+    records = run(plan(server.port, load, workers=2))
+    assert sorted(json.dumps(body) for body in server.bodies) == said
+    assert [round(r.intended_s, 6) for r in records] == [round(r.intended_s, 6) for r in alone]
+    assert {record.worker for record in records} == {0, 1}
+
+
+def test_failures_are_counted_apart_and_time_runs_out() -> None:
+    server = Server(fails=2)
+    try:
+        records = run(plan(server.port, {"concurrency": 1, "requests": 4}))
+        late = run(plan(server.port, {"concurrency": 1, "requests": 1}, timeout=0.001))
+    finally:
+        server.close()
+    summary = summarize(records)
+    assert (summary.failed, summary.faults, summary.says) == (2, {"status": 2}, {"500: oops": 2})
+    assert summary.metrics["ttft"].count == 2
+    assert [record.fault for record in late] == ["timeout"]
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(Unavailable, match=r"nobody answers at http://127\.0\.0\.1:1/v1"):
+        run(plan(1, {"concurrency": 1, "requests": 1}))
+
+
+@pytest.mark.parametrize("text", ["ttft", "ttft<", "nonsense<3ms", "ttft_p999<3ms", "tpot<3h"])
+def test_objectives_that_are_none(text: str) -> None:
+    with pytest.raises(Invalid, match=r"^slo: "):
+        objectives(text)
+
+
+def test_latency_counts_from_when_it_should_have_been_sent() -> None:
+    record = Record(0, intended_s=1.0, sent_s=3.0, first_s=4.0, ended_s=5.0, output_tokens=3)
+    frame = frame_of([record])
+    assert values_of("ttft", frame).tolist() == [1.0]
+    assert values_of("intended_ttft", frame).tolist() == [3.0]
+    assert values_of("drift", frame).tolist() == [2.0]
+    assert values_of("tpot", frame).tolist() == [0.5]
