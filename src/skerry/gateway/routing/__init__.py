@@ -1,0 +1,1 @@
+"""Which replica gets a request: pure, one file for each policy."""

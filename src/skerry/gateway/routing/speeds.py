@@ -1,0 +1,75 @@
+"""How fast replicas read prompts, learned from when first tokens came.
+
+The time to a first token, over the tokens that had to be read until then: those that were ahead and its own that were
+not cached. Sums that fade rather than a mean of quotients: short prompts say little of speed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from skerry.gateway.routing.contract import Ask, Candidate
+
+FIRST_S_PER_TOKEN: Final = 1e-4
+"""Before anything is known: ten thousand tokens a second. It only sets seconds beside one another."""
+KEPT: Final = 0.98
+"""Of what was learned, from one request to the next."""
+TOKENS_LEAST: Final = 64
+"""A request that needs less than this says nothing of how fast prompts are read."""
+FLEET_SAMPLES: Final = 4.0
+"""How many requests of its own a replica needs to count for as much as the others' mean."""
+SENT_MAX: Final = 100_000
+
+
+class Speeds:
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._tokens: dict[str, float] = {}
+        self._samples: dict[str, float] = {}
+        self._all_seconds = 0.0
+        self._all_tokens = 0.0
+        self._sent: OrderedDict[tuple[int, str], float] = OrderedDict()
+        """(request, replica) -> tokens to be read before its first token."""
+
+    @property
+    def fleet_s_per_token(self) -> float:
+        return self._all_seconds / self._all_tokens if self._all_tokens else FIRST_S_PER_TOKEN
+
+    def s_per_token(self, candidate: Candidate) -> float:
+        if candidate.prefill_s_per_token > 0:
+            return candidate.prefill_s_per_token
+        tokens = self._tokens.get(candidate.id, 0.0)
+        fleet = self.fleet_s_per_token
+        if not tokens:
+            return fleet
+        samples = self._samples[candidate.id]
+        own = self._seconds[candidate.id] / tokens
+        return (own * samples + fleet * FLEET_SAMPLES) / (samples + FLEET_SAMPLES)
+
+    def sent(self, ask: Ask, replica: str, tokens: float) -> None:
+        """`tokens`: to be read there until its first token."""
+        self._sent[id(ask), replica] = tokens
+        if len(self._sent) > SENT_MAX:
+            self._sent.popitem(last=False)
+
+    def began(self, ask: Ask, replica: str, ttft_s: float) -> None:
+        tokens = self._sent.pop((id(ask), replica), 0.0)
+        if ttft_s <= 0 or tokens < TOKENS_LEAST:
+            return
+        for kept in (self._seconds, self._tokens, self._samples):
+            kept[replica] = kept.get(replica, 0.0) * KEPT
+        self._seconds[replica] += ttft_s
+        self._tokens[replica] += tokens
+        self._samples[replica] += 1
+        self._all_seconds = self._all_seconds * KEPT + ttft_s
+        self._all_tokens = self._all_tokens * KEPT + tokens
+
+    def ended(self, ask: Ask, replica: str) -> None:
+        self._sent.pop((id(ask), replica), None)
+
+    def gone(self, replica: str) -> None:
+        for kept in (self._seconds, self._tokens, self._samples):
+            kept.pop(replica, None)
+        for key in [key for key in self._sent if key[1] == replica]:
+            del self._sent[key]
