@@ -1,0 +1,223 @@
+"""Each engine's command line as it was looked up, and what all engines promise."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import urllib.request
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from skerry.engines import carried
+from skerry.engines.catalog import ENGINES
+from skerry.engines.contract import Capability, Launch, Place
+from skerry.errors import Invalid
+from skerry.model.service import EngineName, Role, ServiceSpec
+
+EVENTS = (
+    '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5558",'
+    '"topic":"kv-events"}'
+)
+SECRET = {"name": "ngc", "env": "NGC_API_KEY"}
+NEEDS: dict[EngineName, dict[str, Any]] = {
+    EngineName.COMMAND: {"image": "debian:12", "port": 80},
+    EngineName.NIM: {"image": "nvcr.io/nim/meta/llama-3.1-8b-instruct", "secrets": [SECRET]},
+}
+MODEL = Place(model="/models/tide")
+
+
+def launch(name: EngineName, place: Place = MODEL, **spec: Any) -> Launch:
+    needs = NEEDS.get(name, {})
+    return ENGINES[name].launch(ServiceSpec(**{"engine": name, **needs, **spec}), place, "tide")
+
+
+def line(name: EngineName, place: Place = MODEL, **spec: Any) -> list[str]:
+    command = launch(name, place, **spec).command
+    assert command is not None
+    return list(command)
+
+
+def test_vllm() -> None:
+    assert line(EngineName.VLLM, options={"max-model-len": 8192, "enforce_eager": True, "async-scheduling": False}) == [
+        *("vllm", "serve", "/models/tide", "--host", "0.0.0.0", "--port", "8000", "--served-model-name", "tide"),
+        *("--max-model-len", "8192", "--enforce-eager", "--no-async-scheduling", "--enable-prompt-tokens-details"),
+        *("--kv-events-config", EVENTS),
+    ]
+    four = line(EngineName.VLLM, gpu=4, models=["a", "b"])
+    assert four[four.index("--tensor-parallel-size") + 1] == "4"
+    assert four[four.index("--served-model-name") + 1 :][:2] == ["a", "b"]
+    lora = launch(
+        EngineName.VLLM,
+        Place(model="/models/tide", adapters={"pirate": "/adapters/pirate"}),
+        adapters={"pirate": "/adapters/pirate"},
+    )
+    assert lora.command is not None
+    assert lora.command[-3:] == ("--enable-lora", "--lora-modules", "pirate=/adapters/pirate")
+    assert lora.env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
+    sleep = launch(EngineName.VLLM, options={"enable_sleep_mode": True})
+    assert sleep.env["VLLM_SERVER_DEV_MODE"] == "1"
+
+
+def test_vllm_apart() -> None:
+    prefill = launch(EngineName.VLLM, Place(model="/models/tide", role=Role.PREFILL))
+    assert prefill.command is not None
+    assert prefill.command[:2] == ("/bin/sh", "-c")
+    at = prefill.command.index("--kv-transfer-config")
+    assert json.loads(prefill.command[at + 1]) == {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+    assert prefill.env["VLLM_NIXL_SIDE_CHANNEL_PORT"] == "5600"
+
+
+def test_backend_ai_variables_are_options() -> None:
+    env = {"VLLM_QUANTIZATION": "fp8", "VLLM_TP_SIZE": "2", "VLLM_PP_SIZE": "2", "VLLM_EXTRA_ARGS": "--foo 'a b'"}
+    found = line(EngineName.VLLM, env=env)
+    assert found[-2:] == ["--foo", "a b"]
+    for flag, value in (("quantization", "fp8"), ("tensor-parallel-size", "2"), ("pipeline-parallel-size", "2")):
+        assert found[found.index(f"--{flag}") + 1] == value
+    assert "--tp-size" in line(EngineName.SGLANG, env={"SGLANG_TP_SIZE": "2"})
+
+
+def test_sglang() -> None:
+    found = line(EngineName.SGLANG, gpu=2, options={"mem-fraction-static": 0.8, "disable_radix_cache": False})
+    assert found == [
+        *("python3", "-m", "sglang.launch_server", "--model-path", "/models/tide", "--served-model-name", "tide"),
+        *("--host", "0.0.0.0", "--port", "9001", "--enable-metrics", "--mem-fraction-static", "0.8", "--tp-size", "2"),
+        *("--enable-cache-report", "--kv-events-config", EVENTS.replace('"enable_kv_cache_events":true,', "")),
+    ]
+    adapters = {"pirate": "/adapters/pirate"}
+    lora = line(EngineName.SGLANG, Place(model="/m", adapters=adapters), adapters=adapters)
+    assert lora[-3:] == ["--enable-lora", "--lora-paths", "pirate=/adapters/pirate"]
+
+
+def test_llamacpp() -> None:
+    found = line(EngineName.LLAMACPP, options={"ctx-size": 4096, "jinja": True, "warmup": False, "n-gpu-layers": "all"})
+    assert found[3:] == [
+        *("sh", "/models/tide", "--alias", "tide", "--host", "0.0.0.0", "--port", "8080", "--metrics"),
+        *("--ctx-size", "4096", "--n-gpu-layers", "all", "--jinja", "--no-warmup"),
+    ]
+    assert launch(EngineName.LLAMACPP, gpu=1).image.endswith("server-cuda")
+
+
+def test_nim() -> None:
+    found = launch(EngineName.NIM, options={"max_model_len": 4096, "enable_kv_cache_reuse": True})
+    assert found.command is None
+    assert found.env == {
+        "BACKEND_MODEL_NAME": "tide",
+        "BACKEND_MODEL_PATH": "/models/tide",
+        "HF_HOME": "/models/tide",
+        "NIM_CACHE_PATH": "/models/tide",
+        "NIM_SERVER_PORT": "8000",
+        "NIM_SERVED_MODEL_NAME": "tide",
+        "NIM_MAX_MODEL_LEN": "4096",
+        "NIM_ENABLE_KV_CACHE_REUSE": "1",
+    }
+
+
+def test_transformers() -> None:
+    found = line(EngineName.TRANSFORMERS, options={"batch": 4, "trust-remote-code": True})
+    assert found[3:] == [
+        *("skerry.engines.transformers.__main__", "--model", "/models/tide", "--port", "8000", "--name", "tide"),
+        *("--batch", "4", "--trust-remote-code"),
+    ]
+
+
+@pytest.mark.parametrize("name", EngineName)
+def test_every_engine_is_here_and_keeps_its_promises(name: EngineName) -> None:
+    engine = ENGINES[name]
+    assert engine.name is name
+    found = launch(name, port=4321)
+    assert found.port == 4321
+    assert found.command is None or "4321" in found.command or name is EngineName.COMMAND
+    assert found.env["BACKEND_MODEL_NAME"] == "tide"
+    assert found.env["BACKEND_MODEL_PATH"] == "/models/tide"
+    assert launch(name, models=["named"]).env["BACKEND_MODEL_NAME"] == "named"
+    assert (found.health is None) == (name is EngineName.COMMAND)
+    assert launch(name, health={"path": "/own"}).health.path == "/own"  # type: ignore[union-attr]
+    own = launch(name, image="mine:1", command=["serve", "me"])
+    assert (own.image, own.command) == ("mine:1", ("serve", "me"))
+    assert launch(name, port=4321) == found, "the same spec is the same launch, so that no new revision is made of it"
+    assert (engine.events_port is not None) == (Capability.KV_EVENTS in engine.capabilities)
+    assert (engine.metrics.running != "") == (engine.metrics.path != "")
+    for value in (*found.env.values(), *(found.command or ())):
+        assert len(value) < 131_072
+    for option, field in engine.options.model_fields.items():
+        assert option.islower(), field
+
+
+@pytest.mark.parametrize("name", EngineName)
+@pytest.mark.parametrize(
+    ("spec", "place", "field"),
+    [
+        ({"options": {"no-such": 1}}, MODEL, "options.no_such"),
+        ({"options": {"extra_args": "'open"}}, MODEL, "options.extra_args"),
+        ({"adapters": {"a": "/a"}}, Place(model="/m", adapters={"a": "/a"}), "adapters"),
+        ({}, Place(model="/m", role=Role.DECODE), "roles"),
+        ({}, Place(model=None), "model"),
+    ],
+)
+def test_what_it_cannot_do_is_one_sentence_with_the_field(
+    name: EngineName, spec: dict[str, Any], place: Place, field: str
+) -> None:
+    can = ENGINES[name].capabilities
+    if (field == "adapters" and Capability.LORA in can) or (field == "roles" and Capability.ROLES in can):
+        launch(name, place, **spec)
+        return
+    if field == "model" and name in (EngineName.COMMAND, EngineName.NIM, EngineName.SIMULATOR):
+        launch(name, place, **spec)  # it needs none
+        return
+    with pytest.raises(Invalid) as caught:
+        launch(name, place, **spec)
+    assert caught.value.field == field
+    assert caught.value.say.startswith(field)
+    assert "\n" not in caught.value.say
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "say"),
+    [
+        (EngineName.VLLM, {"options": {"dtype": "int4"}}, "options.dtype"),
+        (EngineName.VLLM, {"options": {"max-num-seq": 4}}, "did you mean max_num_seqs?"),
+        (EngineName.VLLM, {"options": {"gpu_memory_utilization": 9}}, "options.gpu_memory_utilization: 9"),
+        (EngineName.VLLM, {"options": {"speculative_config": "{"}}, "expected JSON"),
+        (EngineName.VLLM, {"gpu": 2, "options": {"tensor_parallel_size": 4}}, "4 devices would be used"),
+        (EngineName.NIM, {"secrets": []}, "NGC_API_KEY"),
+        (EngineName.NIM, {"env": {"NGC_API_KEY": "x"}}, "by a secret"),
+        (EngineName.SGLANG, {"models": ["a", "b"]}, "one name"),
+    ],
+)
+def test_bad_options(name: EngineName, spec: dict[str, Any], say: str) -> None:
+    with pytest.raises(Invalid, match=say):
+        launch(name, **spec)
+
+
+def test_options_have_a_schema_for_help() -> None:
+    for engine in ENGINES.values():
+        TypeAdapter(engine.options).json_schema()
+
+
+async def _free_port() -> int:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    async with server:
+        return int(server.sockets[0].getsockname()[1])
+
+
+def test_the_simulator_runs_from_what_is_carried_with_nothing_but_python() -> None:
+    """As in a sandbox: an interpreter without our package or any other, the code in a variable."""
+    port = asyncio.run(_free_port())
+    found = launch(EngineName.SIMULATOR, port=port, options={"speed": 100})
+    assert found.command is not None
+    arguments = [argument.replace("5557", "0").replace("5558", "0") for argument in found.command[1:]]
+    environment = {"PATH": os.environ["PATH"], **found.env}
+    command = ["python3", "-I", "-S", *arguments]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert "simulator of tide" in process.stdout.readline()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5) as answer:
+                assert json.load(answer)["data"][0]["id"] == "tide"
+        finally:
+            process.terminate()
+    assert len(found.env[carried.VARIABLE]) < 60_000
