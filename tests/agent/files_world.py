@@ -12,9 +12,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from skerry.agent.files.routes import file_routes
-from skerry.agent.files.views import HostMount, View
+from skerry.agent.files.views import View
 from skerry.agent.http_errors import error_handlers
 from skerry.errors import NotFound
+from skerry.runtime.contract import HostMount
 
 SECRET = b"the host's secret"
 

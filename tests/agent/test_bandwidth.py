@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_a_limit_holds_in_its_direction_until_it_is_lifted(tmp_path: Path, world
         firewall.close()
 
 
-def test_without_a_network_there_is_nothing_to_limit(tmp_path: Path) -> None:
+def test_without_a_network_there_is_nothing_to_limit_and_a_new_one_is_limited(tmp_path: Path) -> None:
     firewall = Firewall(instance=INSTANCE, subnet=SUBNET, nameserver=None)
     slots = SlotPool(instance=INSTANCE, run_path=tmp_path, subnet=SUBNET, ahead=0, firewall=firewall, count_max=4)
 
@@ -99,6 +100,12 @@ def test_without_a_network_there_is_nothing_to_limit(tmp_path: Path) -> None:
         try:
             await slots.lease("sb", network=False)
             await slots.limit("sb", Bandwidth(up=SLOW_BITS_PER_S))
+            for network in (True, False, True):  # each time another cable
+                await slots.lease("sb", network=network)
+                await slots.limit("sb", Bandwidth(down=SLOW_BITS_PER_S))
+            cable = slots.cable("sb")
+            assert cable is not None
+            assert b" tbf " in subprocess.check_output(["tc", "qdisc", "show", "dev", cable.link])
         finally:
             await slots.close()
             firewall.open()

@@ -224,6 +224,20 @@ def test_a_file_that_changes_size_while_it_is_packed_keeps_the_archive_whole(wor
         changer.join()
 
 
+@pytest.mark.parametrize(
+    ("mtime", "ns"),
+    [("7.000001", 7_000_001_000), ("7", 7 * 10**9), ("7.0000000019", 7_000_000_001), ("-1.5", 0)],
+)
+def test_times_of_an_archive_are_kept_with_their_fraction(world: World, mtime: str, ns: int):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("f")
+        info.pax_headers = {"mtime": mtime}
+        archive.addfile(info)
+    unpack(world.view, data.getvalue())
+    assert (world.disk / "srv/f").stat().st_mtime_ns == ns
+
+
 # Attacks
 
 

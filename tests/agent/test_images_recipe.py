@@ -57,7 +57,7 @@ def test_debian_from_packages(open_folder: Path) -> None:
     for name in ("etc/hostname", "etc/resolv.conf", "etc/machine-id", "etc/apt/apt.conf.d/99mmdebstrap"):
         assert not (tree / name).exists(), name
     assert "bookworm main" in (tree / "etc/apt/sources.list").read_text()
-    assert told.steps() == list(Step)
+    assert told.steps() == [step for step in Step if step is not Step.CONVERT]
     assert nothing_left(open_folder / "data", runtime)
 
 

@@ -16,7 +16,7 @@ def entry(sandbox_id: str, wanted: Wanted = Wanted.RUNNING, **more: object) -> E
     order = Order(
         sandbox_id=sandbox_id,
         generation=1,
-        hostname="box",
+        name="box",
         spec=SandboxSpec(image="debian:12", env={"TOKEN": "s3cret"}),
         image_digest="sha256:1",
     )
@@ -42,8 +42,9 @@ def test_a_torn_file_is_set_aside_and_not_lost(tmp_path: Path) -> None:
     assert (tmp_path / "sb-1.unreadable").exists()
 
 
-def test_ranges_of_an_older_agent_become_rules(tmp_path: Path) -> None:
+def test_what_an_older_agent_wrote_is_understood(tmp_path: Path) -> None:
     written = json.loads(entry("sb-1").model_dump_json())
+    written["order"]["hostname"] = written["order"].pop("name")
     written["order"]["spec"]["network"] = {"enabled": True, "allow": ["10.1.0.0/16"]}
     (tmp_path / "sb-1.json").write_text(json.dumps(written))
     opened = Journal(tmp_path)
@@ -52,6 +53,7 @@ def test_ranges_of_an_older_agent_become_rules(tmp_path: Path) -> None:
     assert kept is not None
     assert kept.order is not None
     assert kept.order.spec.network == Network(rules=[Rule(cidr="10.1.0.0/16")])
+    assert (kept.order.name, kept.order.hostname) == ("box", "box")
 
 
 def test_tombstones_are_bounded_and_the_oldest_go_first(tmp_path: Path, monkeypatch) -> None:

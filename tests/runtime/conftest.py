@@ -19,11 +19,12 @@ import uvloop
 from skerry.errors import SkerryError
 from skerry.model.sandbox import GIB, SandboxSpec
 from skerry.runtime.catalog import CATALOG, prepare_process
+from skerry.runtime.container.memory import memory_folder
 from skerry.runtime.container.syscalls import bind_file, umount
-from skerry.runtime.contract import ExecPlan, Runtime, Slot, StartPlan
+from skerry.runtime.contract import ExecPlan, HostMount, Runtime, Slot, StartPlan
 from skerry.settings import Settings
+from tests.server import debian_tree
 
-ROOTFS_TAR = Path("/var/tmp/skerry-test/debian-12-minbase.tar")
 IMAGE = "sha256:debian-12-minbase"
 UID_BASE_FIRST = 1_000_000 + 12_000 * 65_536
 """Far above what an installation on this machine hands out."""
@@ -111,7 +112,7 @@ class Machine:
         )
 
     def plan(self, sandbox_id: str, slot: Slot | None = None, **wanted: Any) -> StartPlan:
-        keys = ("env", "workdir", "user", "guest_socket_folder", "hostname")
+        keys = ("env", "workdir", "user", "guest_socket_folder", "hostname", "devices")
         outer = {key: wanted.pop(key) for key in keys if key in wanted}
         spec = SandboxSpec(image="debian:12", **wanted)
         given: dict[str, Any] = {
@@ -123,6 +124,7 @@ class Machine:
             "env": {"PATH": PATH},
             "workdir": "/",
             "user": "root",
+            "mounts": [HostMount(each.target, Path(str(each.source)), each.readonly) for each in spec.mounts],
         }
         return StartPlan(**(given | outer))
 
@@ -206,15 +208,12 @@ def make_settings(folder: Path) -> Settings:
 
 
 async def unpack_debian(target: Path) -> None:
-    arguments = ["tar", "-C", str(target), "--numeric-owner", "-xpf", str(ROOTFS_TAR)]
+    arguments = ["tar", "-C", str(target), "--numeric-owner", "-xpf", str(debian_tree())]
     await asyncio.to_thread(subprocess.run, arguments, check=True)
 
 
 @pytest.fixture(scope="module")
 def module_machine(loop: asyncio.AbstractEventLoop) -> Iterator[Machine]:
-    if not ROOTFS_TAR.exists():
-        ROOTFS_TAR.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["mmdebstrap", "--variant=minbase", "bookworm", str(ROOTFS_TAR)], check=True)
     folder = Path(f"/var/tmp/skerry-runtime-{secrets.token_hex(3)}")
     folder.mkdir()
     settings = make_settings(folder)
@@ -228,7 +227,8 @@ def module_machine(loop: asyncio.AbstractEventLoop) -> Iterator[Machine]:
     finally:
         machine.clean()
         machine.run(machine.runtime.close())
-        subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=True)
+        for left in (folder, memory_folder(settings.run_path)):
+            subprocess.run(["rm", "-rf", "--one-file-system", str(left)], check=True)
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from skerry.errors import Failed
+from skerry.errors import Failed, TooLarge
 from skerry.runtime.container import cgroups
-from skerry.runtime.container.cgroups import CgroupsV1, CgroupsV2, GroupUsage, detect
+from skerry.runtime.container.cgroups import Ceilings, CgroupsV1, CgroupsV2, GroupUsage, detect
 
 V1_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "freezer", "devices", "systemd")
 
@@ -83,6 +84,37 @@ def test_unwritten_data(v1: Path, v2: Path) -> None:
     assert CgroupsV1(v1, "skerry-abcd").dirty_bytes("sb-1") == 4097
 
 
+WANTED = Ceilings(cpu_quota_us=150_000, cpu_period_us=100_000, memory_bytes=8192, pids=99)
+
+
+def test_new_ceilings_v2(v2: Path) -> None:
+    groups, group = CgroupsV2(v2, "skerry-abcd"), v2 / "skerry-abcd/sb-1"
+    write(group, cpu__max="max 100000\n", pids__max="max\n", memory__max="max\n")
+    groups.limit("sb-1", WANTED)
+    for name, text in (("cpu.max", "150000 100000"), ("pids.max", "99"), ("memory.max", "8192")):
+        assert (group / name).read_text().startswith(text)
+    with pytest.raises(TooLarge, match="in use; it goes on with what it had"):
+        groups.limit("sb-1", replace(WANTED, memory_bytes=3999, pids=98))
+    assert (group / "pids.max").read_text().startswith("98")
+    assert (group / "memory.max").read_text().startswith("8192")
+
+
+def test_new_ceilings_v1(v1: Path) -> None:
+    write(v1 / "cpu/skerry-abcd/sb-1", cpu__cfs_quota_us="-1     \n")
+    write(v1 / "pids/skerry-abcd/sb-1", pids__max="max\n")
+    files = {"memory__limit_in_bytes": "4096\n", "memory__memsw__limit_in_bytes": "4096\n"}
+    write(v1 / "memory/skerry-abcd/sb-1", **files)
+    CgroupsV1(v1, "skerry-abcd").limit("sb-1", WANTED)
+    group = Path("skerry-abcd/sb-1")
+    for name, text in (
+        ("cpu/{}/cpu.cfs_quota_us", "150000"),
+        ("pids/{}/pids.max", "99"),
+        ("memory/{}/memory.limit_in_bytes", "8192"),
+        ("memory/{}/memory.memsw.limit_in_bytes", "8192"),
+    ):
+        assert (v1 / name.format(group)).read_text().startswith(text)
+
+
 def test_peak_on_a_kernel_without_it(v2: Path) -> None:
     (v2 / "skerry-abcd/sb-1/memory.peak").unlink()
     assert CgroupsV2(v2, "skerry-abcd").usage("sb-1").memory_peak_bytes == 5000
@@ -95,6 +127,7 @@ def test_a_group_that_is_not_there_is_nothing(kind: type[CgroupsV1 | CgroupsV2],
     async def verbs() -> None:
         assert await groups.freeze("sb-1") is True
         groups.thaw("sb-1")
+        groups.limit("sb-1", WANTED)
         await groups.kill("sb-1")
         await groups.remove("sb-1")
         await groups.remove_parent()

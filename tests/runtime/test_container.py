@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from skerry.errors import Conflict, Failed, SkerryError
+from skerry.errors import Conflict, Failed, Invalid, SkerryError
 from skerry.model.sandbox import ExitReason
 from skerry.runtime.catalog import CATALOG
-from skerry.runtime.conformance import until
+from skerry.runtime.conformance_kit import until
 from skerry.runtime.container import crun as crun_words
 from skerry.runtime.container.cgroups import CgroupsV1, detect
 from skerry.runtime.container.crun import Crun
@@ -25,6 +26,7 @@ from skerry.runtime.container.spawn import Child
 from skerry.runtime.contract import ExecPlan, Runtime
 from tests.runtime.conftest import IMAGE, PATH, Machine
 
+OPENABLE = ("fuse", "tun")
 LOOP_GAP_S_MAX = 0.1
 """A shared test machine is slower than the 2 ms aimed at; this finds the call that really blocks."""
 
@@ -97,6 +99,17 @@ def test_killed_main_process(machine: Machine) -> None:
     assert (ended.code, ended.reason) == (137, ExitReason.EXITED)
 
 
+def test_exec_in_the_moment_of_the_end(machine: Machine) -> None:
+    box = machine.box()
+    pid = machine.runtime.main_pid(box)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert machine.runtime.main_pid(box) == pid, "nobody has told the box yet"
+    with pytest.raises(Conflict):
+        machine.exec(box, "true")
+
+
 def test_last_words_within_the_grace_are_heard(machine: Machine) -> None:
     box = machine.box(command=["sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done"])
 
@@ -160,7 +173,7 @@ def test_reboot_leaves_disks_only(machine: Machine) -> None:
     machine.run(detect(machine.settings.instance).kill(box))
     machine.run(machine.runtime.wait(box))
     for folder in ("bundles", "crun", "fifo", "exits"):
-        shutil.rmtree(machine.settings.run_path / folder)
+        shutil.rmtree((machine.settings.run_path / folder).resolve())
     runtime = new_runtime(machine)
     assert [found.pid for found in machine.run(runtime.look()) if found.sandbox_id == box] == [None]
     assert machine.run(runtime.adopt(box, lambda _: None)) is None
@@ -366,3 +379,27 @@ def test_installed_crun_is_new_enough() -> None:
     assert found is not None
     assert found >= crun_words.VERSION_MIN
     assert crun_words.version("/no/such/crun") is None
+
+
+def test_a_device_that_is_given_can_be_opened_and_no_other(machine: Machine) -> None:
+    """Twins of devices that every kernel has, and that no sandbox is given otherwise, stand for accelerators."""
+    numbers = [
+        int(line.split()[0]) for line in Path("/proc/misc").read_text().splitlines() if line.split()[1] in OPENABLE
+    ]
+    given, other = (Path(f"/dev/skerry-test-{word}") for word in ("given", "other"))
+    for path in (given, other):
+        path.unlink(missing_ok=True)
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(10, numbers[0]) if numbers else os.makedev(1, 3))
+        path.chmod(0o666)
+    try:
+        box = machine.box(devices=[given])
+        assert machine.sh(box, f"exec 3<{given}") == (0, "")
+        assert machine.sh(box, f"ls {other}")[0] != 0
+        assert machine.sh(machine.box(), f"ls {given}")[0] != 0
+        with pytest.raises(Invalid, match="has lost"):
+            machine.box(devices=[given.with_name("skerry-test-gone")])
+        with pytest.raises(Invalid, match="no character device"):
+            machine.box(devices=[Path("/dev/shm")])
+    finally:
+        for path in (given, other):
+            path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.errors import Failed, NoRoom, NotFound
+from skerry.errors import Failed, Invalid, NoRoom, NotFound
 from skerry.runtime.container import btrfs, loop
 from skerry.runtime.container.pool import FOLDERS, Pool
 from skerry.runtime.container.syscalls import unshare_mount_namespace
@@ -178,6 +179,32 @@ def test_a_disk_limit_holds_for_root_and_hurts_nobody_else(home: Path) -> None:
         btrfs.sync(full)
         assert await pool.disk_usage("sb-full") < MIB
         assert 8 * MIB <= await pool.disk_usage("sb-other") < 10 * MIB
+
+    using(pool_in(home), use)
+
+
+def test_a_volume_is_limited_copied_and_resized_down_to_what_it_holds(home: Path) -> None:
+    async def use(pool: Pool) -> None:
+        await pool.create_volume("vol-1", None, 32 * MIB)
+        volume = pool.volume_path("vol-1")
+        assert (volume.stat().st_uid, stat.S_IMODE(volume.stat().st_mode)) == (0, 0o755)
+        assert fill(volume / "data", 64 * MIB) == errno.EDQUOT
+        (volume / "data").unlink()
+        assert fill(volume / "data", 20 * MIB) is None
+        with pytest.raises(Invalid, match=r"holds 20\.\dMiB"):
+            await pool.resize_volume("vol-1", 16 * MIB)
+        await pool.resize_volume("vol-1", 24 * MIB)
+        assert fill(volume / "more", 8 * MIB) == errno.EDQUOT
+        await pool.create_volume("vol-2", "vol-1", 24 * MIB)
+        assert fill(pool.volume_path("vol-2") / "other", 32 * MIB) == errno.EDQUOT
+        await pool.create_volume("vol-3", "vol-1", None, readonly=True)
+        with pytest.raises(OSError, match="Read-only"):
+            (pool.volume_path("vol-3") / "data").unlink()
+        for name in ("vol-1", "vol-2", "vol-3"):
+            await pool.delete_volume(name)
+        assert await pool.volumes() == {}
+        with pytest.raises(NoRoom):
+            await pool_in(home, reserve_bytes=POOL_BYTES).create_volume("vol-4", None, 32 * MIB)
 
     using(pool_in(home), use)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skerry.errors import Conflict, Failed, Invalid, NoRoom
 from skerry.runtime.container.crun import complaint, error_of, exit_code_of, parse_version
@@ -14,6 +18,7 @@ from skerry.runtime.container.exec import family
 from skerry.runtime.container.guest_tree import GuestTree
 from skerry.runtime.container.ioctls import FICLONE, FICLONERANGE, FIDEDUPERANGE, TIOCLINUX, TIOCSTI, allowed_ioctls
 from skerry.runtime.container.seccomp import REFUSED, profile
+from skerry.runtime.container.user_namespaces import owner_is
 
 # ioctls
 
@@ -65,6 +70,12 @@ def test_dangerous_calls_are_not_allowed() -> None:
     rules = profile("x86_64")["syscalls"]
     names = {name for rule in rules if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
     assert not names & {"clone3", "io_uring_setup", "mount", "unshare", "setns", "bpf", "keyctl", "kexec_load"}
+
+
+def test_without_auditing_as_a_kernel_that_has_none() -> None:
+    """useradd and groupadd give up on any other answer."""
+    [rule] = [rule for rule in profile("x86_64")["syscalls"] if rule.get("errnoRet") == errno.EPROTONOSUPPORT]
+    assert (rule["names"], [each["value"] for each in rule["args"]]) == (["socket"], [socket.AF_NETLINK, 9])
 
 
 # Accounts in the guest
@@ -224,3 +235,18 @@ def test_family_is_session_and_descendants() -> None:
         for pid in (*children, shell.pid):
             os.kill(pid, 9)
         shell.communicate()
+
+
+# Ids of a host folder
+
+
+@given(owner=st.integers(0, 12) | st.integers(60, 2**31), guest=st.integers(0, 9), count=st.just(10))
+def test_an_owner_trades_places_with_the_user_of_the_sandbox(owner: int, guest: int, count: int) -> None:
+    extents = owner_is(owner, guest, base=1000, count=count)
+    seen = {first + n: there + n - 1000 for first, there, length in extents for n in range(length)}
+    assert sum(length for *_, length in extents) == len(seen) == len(set(seen.values())), "no id twice"
+    expected = {each: each for each in range(count)} | {guest: owner} | {owner: guest}
+    if owner >= count and owner != guest:
+        del expected[guest]
+    assert seen == expected
+    assert len(extents) <= 5

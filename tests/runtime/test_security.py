@@ -167,7 +167,9 @@ def test_call_is_absent(shared: Shared, name: str) -> None:
 @x86_64_only
 @pytest.mark.parametrize("name", REFUSED_SOCKETS)
 def test_socket_is_refused(shared: Shared, name: str) -> None:
-    assert syscall(*shared, 41, *REFUSED_SOCKETS[name]) == "ENOSYS"
+    # What a kernel without auditing answers: useradd goes on after that, and stops at anything else.
+    wanted = "EPROTONOSUPPORT" if name == "netlink audit" else "ENOSYS"
+    assert syscall(*shared, 41, *REFUSED_SOCKETS[name]) == wanted
 
 
 @x86_64_only

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from typing import Annotated
 
 from pydantic import Field
@@ -11,14 +9,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from skerry.agent.archives.imports import Imports
 from skerry.agent.guest import GuestDoor
 from skerry.agent.images.store import COMMIT_PREFIX
+from skerry.agent.kept_logs import check_name
+from skerry.agent.machine import Machine
 from skerry.agent.reports import Reports
 from skerry.agent.sandboxes import Sandboxes
 from skerry.clock import Clock
 from skerry.errors import Invalid
 from skerry.model.fields import Frozen
-from skerry.model.node import Capacity
 from skerry.model.order import Order
 from skerry.model.stats import Stats
 from skerry.runtime.contract import Runtime
@@ -46,12 +46,22 @@ class Refusal(Frozen):
 
 class AgentRoutes:
     def __init__(
-        self, *, sandboxes: Sandboxes, runtime: Runtime, reports: Reports, guests: GuestDoor, clock: Clock
+        self,
+        *,
+        sandboxes: Sandboxes,
+        runtime: Runtime,
+        reports: Reports,
+        guests: GuestDoor,
+        imports: Imports,
+        machine: Machine,
+        clock: Clock,
     ) -> None:
         self._sandboxes = sandboxes
         self._runtime = runtime
         self._reports = reports
         self._guests = guests
+        self._imports = imports
+        self._machine = machine
         self._clock = clock
 
     def routes(self) -> list[BaseRoute]:
@@ -77,18 +87,7 @@ class AgentRoutes:
         return JSONResponse({"status": "ok"})
 
     async def capacity(self, _: Request) -> Response:
-        total, free = await self._runtime.room()
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return _json(
-            Capacity(
-                cpu=float(len(os.sched_getaffinity(0))),
-                memory_bytes=memory,
-                disk_bytes=total,
-                disk_free_bytes=free,
-                kernel=platform.release(),
-                runtime=self._runtime.name,
-            )
-        )
+        return _json(await self._machine.capacity())
 
     async def reports(self, request: Request) -> Response:
         if request.query_params.get("watch") == "true":
@@ -102,7 +101,7 @@ class AgentRoutes:
         order = Order.model_validate_json(await request.body())
         if order.sandbox_id != _sandbox(request):
             raise Invalid("the order is for another sandbox than the path names", field="sandbox_id")
-        return _json(await self._sandboxes.ensure(order))
+        return _json(await self._sandboxes.ensure(order, start=request.query_params.get("start") != "false"))
 
     async def stop(self, request: Request) -> Response:
         asked = StopOrder.model_validate_json(await request.body())
@@ -116,7 +115,10 @@ class AgentRoutes:
         generation = request.query_params.get("generation", "")
         if not generation.isdigit():
             raise Invalid("generation: a whole number is needed", field="generation")
-        return _json(await self._sandboxes.delete(_sandbox(request), int(generation)))
+        keep_log = request.query_params.get("keep_log")
+        if keep_log is not None:
+            check_name(keep_log)
+        return _json(await self._sandboxes.delete(_sandbox(request), int(generation), keep_log))
 
     async def checkpoint(self, request: Request) -> Response:
         asked = CheckpointOrder.model_validate_json(await request.body() or b"{}")
@@ -132,8 +134,11 @@ class AgentRoutes:
         return JSONResponse({})
 
     async def checkpoints(self, _: Request) -> Response:
-        kept = await self._runtime.checkpoints()
-        return JSONResponse({"items": [name for name in kept if not name.startswith(COMMIT_PREFIX)]})
+        """Those that are somebody's."""
+        kept, passing = await self._runtime.checkpoints(), self._imports.checkpoints()
+        return JSONResponse(
+            {"items": [name for name in kept if not name.startswith(COMMIT_PREFIX) and name not in passing]}
+        )
 
     async def delete_checkpoint(self, request: Request) -> Response:
         await self._runtime.delete_checkpoint(request.path_params["checkpoint_id"])
@@ -145,8 +150,11 @@ class AgentRoutes:
         if tail is not None and not tail.isdigit():
             raise Invalid("tail: a whole number of lines is needed", field="tail")
         follow = request.query_params.get("follow") == "true"
+        until_end = request.query_params.get("until") == "end"
+        if until_end:
+            follow = follow and self._sandboxes.runs(_sandbox(request))
         log = self._sandboxes.log_of(_sandbox(request))
-        stream = log.read(follow=follow, tail=int(tail) if tail is not None else None)
+        stream = log.read(follow=follow, tail=int(tail) if tail is not None else None, until_end=until_end)
         return StreamingResponse(stream, media_type="text/plain; charset=utf-8")
 
     async def stats(self, request: Request) -> Response:

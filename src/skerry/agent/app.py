@@ -5,10 +5,16 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+from collections.abc import Callable
+from pathlib import Path
 
 from starlette.applications import Starlette
 
 from skerry.agent.api import AgentRoutes
+from skerry.agent.archives.export import Exports
+from skerry.agent.archives.imports import Imports
+from skerry.agent.archives.routes import ArchiveRoutes
+from skerry.agent.devices import Devices
 from skerry.agent.egress.egress import Egress
 from skerry.agent.egress.resolver import Resolver
 from skerry.agent.egress.routes import EgressRoutes
@@ -16,14 +22,21 @@ from skerry.agent.egress.upstream import Upstream
 from skerry.agent.exec_routes import ExecRoutes
 from skerry.agent.execs import Execs
 from skerry.agent.files.routes import file_routes
-from skerry.agent.firewall import Firewall, resolver_address
+from skerry.agent.firewall import Firewall, links_begin, resolver_address
 from skerry.agent.guest import GuestDoor
 from skerry.agent.http_errors import error_handlers
 from skerry.agent.identity import GuestIdentity
 from skerry.agent.images.routes import image_routes
 from skerry.agent.images.store import ImageLimits, ImageStore
 from skerry.agent.journal import Journal
+from skerry.agent.kept_log_routes import KeptLogRoutes
+from skerry.agent.kept_logs import KeptLogs
 from skerry.agent.logs import OutputLogs
+from skerry.agent.machine import Machine
+from skerry.agent.models.cache import ModelCache
+from skerry.agent.models.convert.run import Converter
+from skerry.agent.models.routes import ModelRoutes
+from skerry.agent.models.store import ModelLimits, ModelStore
 from skerry.agent.nameservers import usable_nameserver
 from skerry.agent.networks.memberships import Memberships
 from skerry.agent.networks.names import MemberNames
@@ -34,13 +47,15 @@ from skerry.agent.ports.publish import Publisher
 from skerry.agent.ports.relay import Relay
 from skerry.agent.ports.routes import PortRoutes
 from skerry.agent.ports.streams import Streams
+from skerry.agent.recovery import Recovery
 from skerry.agent.reports import Reports
 from skerry.agent.roots import SandboxRoots
 from skerry.agent.sandboxes import Sandboxes
+from skerry.agent.secrets import Secrets
 from skerry.agent.services.crew import Means
 from skerry.agent.services.kept import KeptServices
 from skerry.agent.services.look import Looks
-from skerry.agent.services.routes import ServiceRoutes
+from skerry.agent.services.routes import GuestServiceRoutes
 from skerry.agent.services.services import Services, log_key
 from skerry.agent.sleep.routes import SleepRoutes
 from skerry.agent.sleep.sleeper import Sleeper
@@ -48,9 +63,12 @@ from skerry.agent.slots import SlotPool
 from skerry.agent.ssh.inside import Inside
 from skerry.agent.ssh.listener import SshListener
 from skerry.agent.ssh.routes import SshRoutes
+from skerry.agent.volumes import VolumeRoutes
+from skerry.client.shares import Shares
 from skerry.clock import Clock, SystemClock
 from skerry.model.sandbox import MIB
 from skerry.runtime.catalog import make_runtime
+from skerry.sealing import Sealer
 from skerry.settings import Settings
 from skerry.telemetry import Log
 
@@ -68,17 +86,23 @@ class AgentApp:
         clock = SystemClock()
         folder = settings.data_dir / "agent"
         self.runtime = make_runtime(settings)
+        self.devices = Devices(settings.accelerators, log)
         self.journal = Journal(folder / "sandboxes")
         self.slots, self.egress, self.resolver, reach = _network(settings, clock, log)
-        reports = Reports()
-        self.images = self._image_store(settings, clock)
-        self.guests = self._guest_door(settings)
+        self.images, reports = self._image_store(settings, clock), Reports()
+        self.guests = self._guest_door(settings, reports)
+        self.models = _models(settings, self.runtime.volume_path, clock)
         plans = Plans(
             config_of=self.images.config_of,
-            shared=settings.share,
+            volume_path=self.runtime.volume_path,
+            model_path=self.models.path,
+            shares=Shares(settings.data_dir, settings.share),
             guests=self.guests,
             policy_folder=self.egress.folder,
+            secrets=Secrets(Sealer(settings.secrets_key_path)),
+            devices=self.devices,
         )
+        self.kept_logs = KeptLogs(folder / "job-logs", bytes_max=settings.job_logs_bytes_max)
         self.sandboxes: Sandboxes = Sandboxes(
             runtime=self.runtime,
             slots=self.slots,
@@ -89,9 +113,10 @@ class AgentApp:
             reach=reach,
             clock=clock,
             log=log,
-            outputs=OutputLogs(folder / "logs", bytes_max=settings.log_bytes_max, keep=settings.logs_keep),
+            outputs=_outputs(settings, self.kept_logs),
             sandboxes_max=settings.sandboxes_max,
         )
+        self.imports = self._imports(reports, plans, folder / "imports")
         self.sleeper: Sleeper = Sleeper(
             sandboxes=self.sandboxes,
             runtime=self.runtime,
@@ -101,17 +126,9 @@ class AgentApp:
             idle=settings.idle,
             cold_after=settings.cold_after,
         )
-        self.execs = Execs(
-            runtime=self.runtime,
-            folder=folder / "execs",
-            clock=clock,
-            chance=os.urandom,
-            sessions_max=settings.exec_sessions_max,
-            oom_rose=self.sandboxes.oom_rose,
-            vigil=self.sleeper,
-        )
+        self.execs = self._execs(settings, clock)
         self.sandboxes.execs = self.execs
-        self.services = self._services(settings, clock, log)
+        self.services = self._services(settings, reports, clock, log)
         self.sandboxes.services = self.services
         self.dialer = Dialer(sandboxes=self.sandboxes, sleeper=self.sleeper, slots=self.slots, services=self.services)
         relay = Relay()
@@ -120,13 +137,44 @@ class AgentApp:
         self.sandboxes.ports = self.publisher
         self.ssh = self._ssh(settings, clock, log)
         self.sandboxes.on_destroy = self.ssh.revoke
-        self.web = self._web(reports, clock, settings.upload_bytes_max)
+        self._recovery = self._recovery_with(reports, plans, reach, log)
+        self.web = self._web(reports, plans, clock, settings)
 
-    def _guest_door(self, settings: Settings) -> GuestDoor:
+    def _recovery_with(self, reports: Reports, plans: Plans, reach: Reach, log: Log) -> Recovery:
+        return Recovery(
+            sandboxes=self.sandboxes,
+            execs=self.execs,
+            services=self.services,
+            runtime=self.runtime,
+            slots=self.slots,
+            journal=self.journal,
+            reports=reports,
+            plans=plans,
+            reach=reach,
+            log=log,
+        )
+
+    def _imports(self, reports: Reports, plans: Plans, folder: Path) -> Imports:
+        return Imports(
+            sandboxes=self.sandboxes,
+            runtime=self.runtime,
+            images=self.images,
+            identity=GuestIdentity(secrets.token_bytes),
+            reports=reports,
+            journal=self.journal,
+            plans=plans,
+            folder=folder,
+        )
+
+    def _guest_door(self, settings: Settings, reports: Reports) -> GuestDoor:
+        async def wish(sandbox_id: str, wanted: dict[str, str] | None) -> None:
+            # Part of its report until it is answered.
+            reports.change(sandbox_id, checkpoint_wanted=wanted)
+
         return GuestDoor(
             folder=settings.run_path / "guest",
             chance=os.urandom,
-            tell=lambda sandbox_id, wanted: self.sandboxes.wish(sandbox_id, wanted),
+            tell=wish,
             grant=lambda sandbox_id, asked: self.sleeper.grant(sandbox_id, asked),
         )
 
@@ -147,7 +195,18 @@ class AgentApp:
             log=log,
         )
 
-    def _services(self, settings: Settings, clock: Clock, log: Log) -> Services:
+    def _execs(self, settings: Settings, clock: Clock) -> Execs:
+        return Execs(
+            runtime=self.runtime,
+            folder=settings.data_dir / "agent" / "execs",
+            clock=clock,
+            chance=os.urandom,
+            sessions_max=settings.exec_sessions_max,
+            oom_rose=self.sandboxes.oom_rose,
+            vigil=self.sleeper,
+        )
+
+    def _services(self, settings: Settings, reports: Reports, clock: Clock, log: Log) -> Services:
         folder = settings.data_dir / "agent"
         logs = OutputLogs(
             folder / "service-logs",
@@ -170,10 +229,10 @@ class AgentApp:
             remove_log=lambda sandbox_id, name: logs.remove(log_key(sandbox_id, name)),
             clock=clock,
             chance=os.urandom,
-            tell=sandboxes.tell_services,
+            tell=lambda sandbox_id: reports.change(sandbox_id, **self.services.told(sandbox_id)),
             log=log,
         )
-        return Services(means, logs)
+        return Services(means, logs, kept_health=KeptServices(folder / "health"), give_up=sandboxes.give_up)
 
     def _image_store(self, settings: Settings, clock: Clock) -> ImageStore:
         upload_bytes_max = settings.upload_bytes_max
@@ -187,11 +246,18 @@ class AgentApp:
             take_checkpoint=lambda sandbox_id, name: self.sandboxes.checkpoint(sandbox_id, name),
         )
 
-    def _web(self, reports: Reports, clock: Clock, upload_bytes_max: int) -> Starlette:
+    def _web(self, reports: Reports, plans: Plans, clock: Clock, settings: Settings) -> Starlette:
         api = AgentRoutes(
-            sandboxes=self.sandboxes, runtime=self.runtime, reports=reports, guests=self.guests, clock=clock
+            sandboxes=self.sandboxes,
+            runtime=self.runtime,
+            reports=reports,
+            guests=self.guests,
+            imports=self.imports,
+            machine=Machine(settings, self.runtime, self.devices, own_links=links_begin(settings.instance)),
+            clock=clock,
         )
-        roots = SandboxRoots(self.runtime, self.sandboxes, self.sleeper)
+        exports = Exports(sandboxes=self.sandboxes, runtime=self.runtime, images=self.images)
+        roots = SandboxRoots(self.runtime, self.sandboxes, self.sleeper, plans)
         return Starlette(
             routes=[
                 *ExecRoutes(self.sandboxes, self.execs, self.sleeper).routes(),
@@ -201,10 +267,14 @@ class AgentApp:
                     sandboxes=self.sandboxes, slots=self.slots, dialer=self.dialer, publisher=self.publisher
                 ).routes(),
                 *SshRoutes(self.sandboxes, self.ssh).routes(),
-                *ServiceRoutes(self.sandboxes, self.services, self.sleeper).routes(),
+                *GuestServiceRoutes(self.sandboxes, self.services, self.sleeper).routes(),
                 *api.routes(),
-                *file_routes(roots, upload_bytes_max=upload_bytes_max),
+                *file_routes(roots, upload_bytes_max=settings.upload_bytes_max),
+                *KeptLogRoutes(self.kept_logs).routes(),
                 *image_routes(self.images),
+                *VolumeRoutes(self.runtime, self.sandboxes).routes(),
+                *ModelRoutes(self.models, self.sandboxes).routes(),
+                *ArchiveRoutes(exports, self.imports).routes(),
             ],
             exception_handlers=error_handlers(),
         )
@@ -212,9 +282,12 @@ class AgentApp:
     async def open(self) -> None:
         self.journal.open()
         await self.runtime.open()
+        await self.devices.look()
         await self.images.open()
+        self.models.open()
         await self.slots.open(self.journal.slots())
-        await self.sandboxes.recover()
+        await self._recovery.recover()
+        self.imports.open()
         await self.resolver.open()
         self.sleeper.open()
         self.publisher.open()
@@ -231,10 +304,31 @@ class AgentApp:
         await self.execs.close()
         await self.sandboxes.close()
         await self.guests.close_all()
+        await self.imports.close()
         await self.images.close()
+        await self.models.close()
         await self.slots.close()
         await self.egress.close()
         await self.runtime.close()
+
+
+def _outputs(settings: Settings, kept: KeptLogs) -> OutputLogs:
+    folder = settings.data_dir / "agent" / "logs"
+    return OutputLogs(folder, bytes_max=settings.log_bytes_max, keep=settings.logs_keep, kept=kept)
+
+
+def _models(settings: Settings, volume_path: Callable[[str], Path], clock: Clock) -> ModelStore:
+    folder = settings.models_path or settings.data_dir / "agent" / "models"
+    return ModelStore(
+        cache=ModelCache(folder, reserve_bytes=settings.models_reserve),
+        sealer=Sealer(settings.secrets_key_path),
+        shares=Shares(settings.data_dir, settings.share),
+        volume_path=volume_path,
+        endpoints={str(kind): url for kind, url in settings.model_endpoints.items()},
+        converter=Converter(),
+        clock=clock,
+        limits=ModelLimits(size_bytes_max=settings.models_size_max),
+    )
 
 
 def _network(settings: Settings, clock: Clock, log: Log) -> tuple[SlotPool, Egress, Resolver, Reach]:

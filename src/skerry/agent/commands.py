@@ -50,6 +50,19 @@ class Running:
         while chunk := await self._process.stdout.read(CHUNK_BYTES):
             yield chunk
 
+    async def write(self, data: bytes) -> None:
+        """To its standard input, as fast as it reads. A program that has ended says why by its exit code."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+
+    async def close_stdin(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            await self._process.stdin.wait_closed()
+
     async def wait(self) -> tuple[int, str]:
         """(exit code, -n for signal n; the tail of what it wrote to stderr)."""
         await self._drain
@@ -98,6 +111,7 @@ async def running(
     environment: Mapping[str, str],
     folder: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    stdin: bool = False,
 ) -> AsyncGenerator[Running, None]:
     """Start `command` in its own process group; leaving the block kills what is left of it."""
     process = await asyncio.create_subprocess_exec(
@@ -105,7 +119,7 @@ async def running(
         *command,
         env=dict(environment),
         cwd=folder,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,

@@ -33,7 +33,7 @@ from skerry.model.exec import (
     KillRequest,
     WindowSize,
 )
-from skerry.model.wire import explain
+from skerry.model.explain import explain
 
 SUBPROTOCOL = "v5.channel.k8s.io"
 FIRST_MESSAGE_S = 10.0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.agent.nftables import Nftables
+from skerry.agent.rivals import clear_the_way
 from skerry.agent.ruleset import SETS, Judged, Wiring
 from skerry.errors import Conflict, Failed
 from skerry.model.verdict import Ranges
@@ -37,6 +38,11 @@ class Placed:
     ranges: Ranges = field(default_factory=Ranges)
 
 
+def links_begin(instance: str) -> str:
+    """With what the names of all links of this server's sandboxes begin."""
+    return f"sk{instance}-"
+
+
 class Firewall:
     """Blocking, and safe to call from several threads."""
 
@@ -52,7 +58,7 @@ class Firewall:
             resolver=resolver_address(network),
             nameserver=ipaddress.IPv4Address(nameserver) if nameserver else None,
         )
-        self.links = f"sk{instance}-"
+        self.links = links_begin(instance)
         """How the names of our links begin."""
         self._chance = chance
         self._nft: Nftables | None = None
@@ -65,10 +71,13 @@ class Firewall:
         self._lock = threading.Lock()
 
     def open(self, keep: Iterable[str] = ()) -> None:
-        """Put the table in place in one transaction; what an earlier agent let the addresses in `keep` do stays."""
+        """Put the table in place in one transaction; what an earlier agent let the addresses in `keep` do stays. Raises
+        Failed while another Skerry has these addresses."""
         self._nft = self._nft or Nftables()
         kept = set(keep)
         with self._lock:
+            for rival in clear_the_way(self._nft, self._wiring.table.split()[1], self._wiring.subnet):
+                log.warning("took away the firewall of a Skerry that is no more: %s", rival)
             sources = self._listed("sources")
             self._sources = _by_address(sources, kept, at=1)
             self._lanes = self._lanes_of(sources, self._listed("lanes"))

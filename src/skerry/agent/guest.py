@@ -23,11 +23,11 @@ from uvicorn.server import ServerState
 from skerry.agent.http_errors import error_handlers
 from skerry.errors import Invalid, LimitReached, Unavailable
 from skerry.model.checkpoint import CheckpointRequest
+from skerry.model.explain import explain
 from skerry.model.fields import Frozen
 from skerry.model.identity import make_id
 from skerry.model.sandbox import SandboxSpec
 from skerry.model.sleep import Lease, LeaseRequest
-from skerry.model.wire import explain
 
 ANSWER_S = 30.0
 BODY_BYTES_MAX = 8192
@@ -69,6 +69,8 @@ class GuestDoor:
         self._tell = tell
         self._grant = grant
         self._doors: dict[str, asyncio.Task[None]] = {}
+        self._allowed: dict[str, tuple[bool, bool]] = {}
+        """What each door was opened for: a start may change that."""
         self._waiting: dict[str, tuple[str, asyncio.Future[str]]] = {}
 
     def folder(self, sandbox_id: str) -> Path:
@@ -76,8 +78,11 @@ class GuestDoor:
 
     async def open(self, sandbox_id: str, spec: SandboxSpec, *, uid: int) -> None:
         """With the verbs that its spec allows. `uid`: the host's id of the guest's root, who owns the socket."""
+        allowed = (spec.self_checkpoint, spec.self_lease)
         if sandbox_id in self._doors:
-            return
+            if self._allowed.get(sandbox_id) == allowed:
+                return
+            await self.close(sandbox_id)
         folder = self.folder(sandbox_id)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)
@@ -108,6 +113,7 @@ class GuestDoor:
         except BaseException:
             door.close()
             raise
+        self._allowed[sandbox_id] = allowed
         self._doors[sandbox_id] = asyncio.ensure_future(self._let_in(door, config))
 
     async def _let_in(self, door: socket.socket, config: uvicorn.Config) -> None:
@@ -127,6 +133,7 @@ class GuestDoor:
 
     async def close(self, sandbox_id: str) -> None:
         door = self._doors.pop(sandbox_id, None)
+        self._allowed.pop(sandbox_id, None)
         if door is not None:
             door.cancel()
         if self.folder(sandbox_id).exists():

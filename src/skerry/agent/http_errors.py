@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from skerry.errors import Invalid, NotFound, SkerryError
-from skerry.model.wire import STATUS, explain
+from skerry.model.explain import explain
+from skerry.model.wire import STATUS
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 

@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from skerry.model.fields import Frozen
-from skerry.model.order import Order
-from skerry.model.sandbox import Exit
+from skerry.model.order import Order, Presence, Report
+from skerry.model.sandbox import Exit, ExitReason
 from skerry.model.sleep import Asleep, Lease
 from skerry.model.verdict import rules_from_ranges
 
@@ -47,8 +47,27 @@ class Entry(Frozen):
     woken_by: str | None = None
     leases: tuple[Lease, ...] = ()
     """What was asked to keep it awake; those that have run out may still be here."""
+    keep_log: str | None = None
+    """Of one that is ABSENT: as what its output is kept."""
     oom_kills: int = 0
     """Of the present start, already reported."""
+
+    @property
+    def has_ended(self) -> bool:
+        """By itself, in its newest run: nobody stopped it, be it to sleep or to be restored."""
+        return self.exit is not None and self.exit.reason is not ExitReason.STOPPED
+
+    def report(self, presence: Presence) -> Report:
+        """What control is told of it, but for its services."""
+        return Report(
+            sandbox_id=self.sandbox_id,
+            generation=self.generation,
+            presence=presence,
+            address=self.address,
+            exit=self.exit if presence not in (Presence.RUNNING, Presence.ASLEEP) else None,
+            asleep=self.asleep,
+            woken_by=self.woken_by,
+        )
 
 
 class Journal:
@@ -95,6 +114,11 @@ class Journal:
             fresh = entry.model_copy(update={**change, "exit": None, "asleep": None, "oom_kills": 0})
         return self.put(fresh)
 
+    def admit(self, order: Order) -> Entry:
+        """It has a disk, and is to run when it is told to."""
+        stopped = Wanted.STOPPED
+        return self.put(Entry(sandbox_id=order.sandbox_id, generation=order.generation, wanted=stopped, order=order))
+
     def slots(self) -> dict[str, int]:
         return {entry.sandbox_id: entry.slot for entry in self._entries.values() if entry.slot is not None}
 
@@ -106,9 +130,13 @@ class Journal:
 
 
 def _upgraded(entry: Any) -> Any:
-    """What an agent of Skerry 0.1 wrote, in which private ranges were a list of their own."""
+    """What an agent of Skerry 0.1 wrote, in which private ranges were a list of their own, and every sandbox's name was
+    its hostname."""
     try:
-        network = entry["order"]["spec"]["network"]
+        order = entry["order"]
+        if "hostname" in order:
+            order["name"] = order.pop("hostname")
+        network = order["spec"]["network"]
         network["rules"] = rules_from_ranges(network.pop("allow"))
     except (KeyError, TypeError):
         pass  # as we write it, or nothing that we wrote

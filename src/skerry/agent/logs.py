@@ -9,6 +9,8 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from skerry.agent.kept_logs import KeptLogs
+
 CHUNK_BYTES = 64 * 1024
 TAIL_LINES_MAX = 100_000
 
@@ -25,11 +27,18 @@ class OutputLog:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file: int | None = None
         self._size = 0
+        self._ended = False
 
     def _path(self) -> Path:
         return self._folder / "current.log"
 
+    def end(self) -> None:
+        """Whoever writes it has ended, with all written: who follows until then has seen everything."""
+        self._ended = True
+        self._wake()
+
     def write(self, data: bytes) -> None:
+        self._ended = False
         if self._file is None:
             self._file = os.open(self._path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self._size = os.fstat(self._file).st_size
@@ -64,7 +73,7 @@ class OutputLog:
         with full.open("rb") as source, gzip.open(scratch, "wb", compresslevel=6) as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
         scratch.rename(packed)
-        full.unlink()
+        full.unlink(missing_ok=True)  # one that was packed sooner may have counted it among the oldest
         rotated = sorted(self._rotated(), key=_number)
         for old in rotated[: max(0, len(rotated) - self._keep)]:
             old.unlink(missing_ok=True)
@@ -91,8 +100,8 @@ class OutputLog:
             kept = _last_lines(older + kept, lines)
         return kept
 
-    async def read(self, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
-        """Everything kept (or the last `tail` lines), then with `follow` whatever comes."""
+    async def read(self, *, follow: bool, tail: int | None, until_end: bool = False) -> AsyncIterator[bytes]:
+        """Everything kept (or the last `tail` lines), then with `follow` whatever comes: for ever, or `until_end`."""
         file = os.open(self._path(), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if tail is not None:
@@ -104,10 +113,10 @@ class OutputLog:
                 while chunk := await asyncio.to_thread(next, history, b""):
                     yield chunk
             while True:
-                grew = self._grew
+                grew, ended = self._grew, self._ended
                 while chunk := os.read(file, CHUNK_BYTES):
                     yield chunk
-                if not follow:
+                if not follow or (until_end and ended):
                     return
                 if self._replaced(file):
                     os.close(file)
@@ -127,6 +136,7 @@ class OutputLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+        self.end()
         await asyncio.gather(*self._packing, return_exceptions=True)
 
 
@@ -134,10 +144,12 @@ class OutputLogs:
     """The logs of all sandboxes of this machine, each opened when first written or read. A key may be a path of two
     parts, SANDBOX/SERVICE: then removing the sandbox removes those of its services."""
 
-    def __init__(self, folder: Path, *, bytes_max: int, keep: int) -> None:
+    def __init__(self, folder: Path, *, bytes_max: int, keep: int, kept: KeptLogs | None = None) -> None:
+        """`kept`: where those go that are to outlive their sandboxes."""
         self._folder = folder
         self._bytes_max = bytes_max
         self._keep = keep
+        self._kept = kept
         self._open: dict[str, OutputLog] = {}
 
     def of(self, sandbox_id: str) -> OutputLog:
@@ -146,9 +158,11 @@ class OutputLogs:
             self._open[sandbox_id] = OutputLog(folder, bytes_max=self._bytes_max, keep=self._keep)
         return self._open[sandbox_id]
 
-    async def remove(self, sandbox_id: str) -> None:
+    async def remove(self, sandbox_id: str, keep_as: str | None = None) -> None:
         for key in [key for key in self._open if key == sandbox_id or key.startswith(f"{sandbox_id}/")]:
             await self._open.pop(key).close()
+        if keep_as is not None and self._kept is not None:
+            await self._kept.keep(self._folder / sandbox_id, keep_as)
         await asyncio.to_thread(shutil.rmtree, self._folder / sandbox_id, ignore_errors=True)
 
     async def close(self) -> None:

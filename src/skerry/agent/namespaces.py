@@ -9,16 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skerry.errors import Failed
 from skerry.runtime.container.syscalls import bind_file, set_network_namespace, umount
+from skerry.runtime.container.user_namespaces import NamespaceChild
 
 UID_FIRST = 1_000_000
 UID_COUNT = 65_536
-_READY = b"ready\n"
-# Made by a child, since only a process with one thread may enter a new user namespace. Both at once, so that the
-# user namespace owns the network. The child waits for the end of its input, so it cannot outlive this process.
-_COMMAND = ("unshare", "--user", "--net", "--", "/bin/sh", "-c", "echo ready; read wait")
-_SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
@@ -55,54 +50,16 @@ class Pins:
         bind_file(f"/proc/{pid}/ns/net", self.network)
 
 
-class _Child:
-    """A process in a fresh pair of namespaces, there only until they are pinned."""
-
-    def __init__(self) -> None:
-        stdin, self._hold = os.pipe2(os.O_CLOEXEC)
-        self._said, stdout = os.pipe2(os.O_CLOEXEC)
-        actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stdout, 2)]
-        try:
-            self.pid = os.posix_spawnp(_COMMAND[0], _COMMAND, {"PATH": _SEARCH}, file_actions=actions)
-        except OSError as error:
-            self._close()
-            say = "unshare could not be started: run `apt-get install util-linux`"
-            raise Failed(say, because=str(error)) from None
-        finally:
-            os.close(stdin)
-            os.close(stdout)
-
-    def wait_until_ready(self) -> None:
-        said = os.read(self._said, 4096)
-        if said != _READY:
-            say = "namespaces could not be made: see `sysctl user.max_user_namespaces user.max_net_namespaces`"
-            raise Failed(say, because=said.decode(errors="replace").strip())
-
-    def map_ids(self, base: int) -> None:
-        for file in ("uid_map", "gid_map"):
-            Path(f"/proc/{self.pid}/{file}").write_text(f"0 {base} {UID_COUNT}\n")
-
-    def end(self) -> None:
-        self._close()
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass  # whoever reaps orphans in this process was quicker
-
-    def _close(self) -> None:
-        os.close(self._hold)
-        os.close(self._said)
-
-
 def pin_new(places: Sequence[Pins]) -> None:
     """Make and pin a pair of namespaces for each; the children start side by side. All or none."""
-    children: list[_Child] = []
+    children: list[NamespaceChild] = []
     try:
         for _ in places:
-            children.append(_Child())
+            children.append(NamespaceChild(["--net"]))
         for place, child in zip(places, children, strict=True):
             child.wait_until_ready()
-            child.map_ids(place.uid_base)
+            mapped = ((0, place.uid_base, UID_COUNT),)
+            child.map_ids(mapped, mapped)
             place.bind(child.pid)
     except BaseException:
         for place in places:

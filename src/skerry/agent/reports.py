@@ -22,6 +22,12 @@ class Reports:
             self._tell(report)
         return report
 
+    def change(self, sandbox_id: str, **changes: object) -> None:
+        """Nothing, if there is no report of it."""
+        report = self.get(sandbox_id)
+        if report is not None:
+            self.put(report.model_copy(update=changes))
+
     def drop(self, report: Report) -> Report:
         """The sandbox is gone from here; the last word about it is `report`."""
         if self._last.pop(report.sandbox_id, None) is not None:

@@ -24,7 +24,7 @@ from skerry.model.exec import ExecSpec
 from skerry.model.order import Order, Presence, Report
 from skerry.model.sandbox import Exit, ExitReason
 from skerry.model.sleep import Asleep, Lease, Tier
-from skerry.runtime.contract import Ended, ExecPlan, Found, Runtime
+from skerry.runtime.contract import Ended, ExecPlan, Runtime
 from skerry.telemetry import Log
 
 SERVICES_GRACE_SHARE = 0.5
@@ -74,79 +74,17 @@ class Sandboxes:
         self.on_destroy: Callable[[str], None] = lambda _: None
         """Set by `app`, for what hangs on a sandbox's being there: called as often as its deletion is tried."""
 
-    # Recovery
-
-    async def recover(self) -> None:
-        """Before anything is served: adopt what runs, finish deletions, call LOST what should run and does not."""
-        found = {item.sandbox_id: item for item in await self._runtime.look()}
-        for entry in self._journal.all():
-            truth = found.pop(entry.sandbox_id, None)
-            try:
-                await self._recover_one(entry, truth)
-                report = self._reports.get(entry.sandbox_id)
-                if report is not None and report.presence not in (Presence.RUNNING, Presence.ASLEEP):
-                    await self._reach.leave(entry.sandbox_id)
-            except (SkerryError, OSError) as error:
-                # One that cannot be taken over must not keep the others waiting; control will order it again.
-                because = error.because if isinstance(error, SkerryError) else None
-                self._log.error("cannot recover a sandbox", sandbox=entry.sandbox_id, error=error, because=because)
-                self._report(entry, Presence.LOST if entry.wanted is Wanted.RUNNING else Presence.STOPPED)
-        for sandbox_id, truth in found.items():
-            # Not in our journal: someone else's, or the journal was lost. Never deleted on a guess.
-            self._log.warning("unknown sandbox on this machine", sandbox=sandbox_id, runs=truth.pid is not None)
-            presence = Presence.RUNNING if truth.pid is not None else Presence.STOPPED
-            self._reports.put(Report(sandbox_id=sandbox_id, generation=0, presence=presence))
-
-    async def _recover_one(self, entry: Entry, truth: Found | None) -> None:
-        pid = truth.pid if truth else None
-        if entry.wanted is Wanted.ABSENT:
-            if truth is not None or entry.slot is not None:
-                await self._destroy(entry)
-        elif pid is not None and entry.order is not None and entry.wanted is Wanted.RUNNING:
-            await self._adopt(entry, entry.order, pid)
-        elif pid is None and entry.asleep is not None:
-            # It was stopped to be started by the next who wants it; or it was frozen, and the machine rebooted.
-            await self._runtime.stop(entry.sandbox_id, 0)
-            if entry.asleep.tier is Tier.WARM:
-                entry = self._journal.put(entry.model_copy(update={"asleep": self._asleep(Tier.COLD, "a reboot")}))
-            if entry.order is not None:
-                self._reach.know(entry.order)
-            self._report(entry, Presence.ASLEEP)
-        elif pid is not None:
-            await self._runtime.stop(entry.sandbox_id, 0)  # a stop was under way when we died
-            self._report(self._record_exit(entry, Ended(None, ExitReason.STOPPED)), Presence.STOPPED)
-        elif entry.wanted is Wanted.RUNNING:
-            await self._runtime.stop(entry.sandbox_id, 0)  # what is left of it: cgroup, pipes, half a start
-            self._report(entry, Presence.LOST)
-        else:
-            self._report(entry, Presence.STOPPED)
-
-    async def _adopt(self, entry: Entry, order: Order, pid: int) -> None:
-        slot = await self._slots.ensure(entry.sandbox_id, pid, network=order.has_cable)
-        await self._reach.hold(order, slot)
-        if await self._runtime.adopt(entry.sandbox_id, self.log_of(entry.sandbox_id).write) is None:
-            await self._runtime.stop(entry.sandbox_id, 0)
-            self._report(entry, Presence.LOST)
-            return
-        await self._plans.serve_guest(order, uid=slot.uid_base)
-        self._watch(entry.sandbox_id)
-        assert self.execs is not None
-        await self.execs.adopt(entry.sandbox_id)
-        warm = entry.asleep is not None and entry.asleep.tier is Tier.WARM
-        await self.services.adopt(order, resting=warm)
-        if warm:
-            await self._runtime.freeze(entry.sandbox_id)
-            self._report(entry, Presence.ASLEEP)
-        else:  # one that was just going cold, or just coming back, is there and runs
-            self._report(self._journal.put(entry.model_copy(update={"asleep": None})), Presence.RUNNING)
-
     # Verbs
 
-    async def ensure(self, order: Order) -> Report:
-        """Running as ordered; a repeated order changes nothing."""
+    async def ensure(self, order: Order, *, start: bool = True) -> Report:
+        """Running as ordered; a repeated order changes nothing. Without `start` only what runs or sleeps changes."""
         async with self._turn(order.sandbox_id, order.generation) as entry:
             if entry is not None and (entry.asleep is not None or order.sandbox_id in self._watches):
                 return await self._apply(entry, order)
+            if entry is not None and entry.has_ended and entry.generation == order.generation:
+                return self.report(entry, Presence.STOPPED)  # it has run by this order; the answer was lost
+            if not start:
+                return self.report_of(order.sandbox_id)
             if entry is None and len(self._reports.all()) >= self._sandboxes_max:
                 raise LimitReached(f"this machine already has {self._sandboxes_max} sandboxes")
             order = self._plans.settle(order)
@@ -154,7 +92,7 @@ class Sandboxes:
                 await self._halt(order.sandbox_id, 0)  # what is left of a run that ended or was cut short
             entry = self._journal.begin(order)
             await self._start_published(order, entry)
-            return self._report(self._entry(order.sandbox_id), Presence.RUNNING)
+            return self.report(self._entry(order.sandbox_id), Presence.RUNNING)
 
     async def _start_published(self, order: Order, entry: Entry) -> None:
         """Its ports first: one that cannot have them does not start, and one that does not start gives them back."""
@@ -167,15 +105,20 @@ class Sandboxes:
             raise
 
     async def _apply(self, entry: Entry, order: Order) -> Report:
-        """It runs, or sleeps, on; what the order changes of that takes effect at once."""
+        """It runs, or sleeps, on; what the order changes of that takes effect at once, but for secrets: every command
+        has the same ones as the main process, until that is started anew."""
+        if entry.order is not None:
+            order = order.model_copy(update={"secrets": entry.order.secrets})
         if order != entry.order:
             order = self._plans.settle(order)
             if entry.slot is not None:
                 slot = await self._slots.lease(order.sandbox_id, network=order.has_cable)
                 await self._reach.hold(order, slot)
             entry = self._journal.put(entry.model_copy(update={"generation": order.generation, "order": order}))
-            self.services.apply(order)
-        return self._report(entry, Presence.RUNNING if entry.asleep is None else Presence.ASLEEP)
+            await self.services.apply(order, resting=entry.asleep is not None)
+        # Last, and with every repetition: a refusal must not keep the rest from being so, nor a crash this.
+        await self._runtime.limit(order.sandbox_id, order.spec)
+        return self.report(entry, Presence.RUNNING if entry.asleep is None else Presence.ASLEEP)
 
     async def _start(self, order: Order, entry: Entry) -> None:
         sandbox_id = order.sandbox_id
@@ -199,7 +142,7 @@ class Sandboxes:
         plan = self._plans.start_plan(order, slot)
         await self._runtime.start(plan, self.log_of(sandbox_id).write)
         self._begun_s[sandbox_id] = self._clock.monotonic_s()
-        self._watch(sandbox_id)
+        self.watch(sandbox_id)
         self.services.begin(order)
 
     async def _have_disk(self, order: Order) -> None:
@@ -220,8 +163,8 @@ class Sandboxes:
             await self._reach.leave(sandbox_id)
             entry = self._entry(sandbox_id)
             if ran or entry.exit is None:
-                entry = self._record_exit(entry, Ended(entry.exit.code if entry.exit else None, ExitReason.STOPPED))
-            return self._report(entry, Presence.STOPPED)
+                entry = self.record_exit(entry, Ended(entry.exit.code if entry.exit else None, ExitReason.STOPPED))
+            return self.report(entry, Presence.STOPPED)
 
     async def restore(self, order: Order, checkpoint_id: str) -> Report:
         """Its disk back to the checkpoint, then running. After a crash anywhere the same call finishes it."""
@@ -231,7 +174,9 @@ class Sandboxes:
                 raise NotFound(f"this machine has no sandbox {sandbox_id}")
             swapped = entry.restored_generation == order.generation
             if swapped and sandbox_id in self._watches:
-                return self._report(entry, Presence.RUNNING)
+                return self.report(entry, Presence.RUNNING)
+            if swapped and entry.has_ended:
+                return self.report(entry, Presence.STOPPED)
             order = self._plans.settle(order)
             entry = self._journal.begin(order)
             await self._halt(sandbox_id, 0)
@@ -243,17 +188,18 @@ class Sandboxes:
                     )
                 )
             await self._start_published(order, entry)
-            return self._report(self._entry(sandbox_id), Presence.RUNNING)
+            return self.report(self._entry(sandbox_id), Presence.RUNNING)
 
-    async def delete(self, sandbox_id: str, generation: int) -> Report:
+    async def delete(self, sandbox_id: str, generation: int, keep_log: str | None = None) -> Report:
         async with self._turn(sandbox_id, generation) as entry:
             if entry is None:
                 entry = Entry(sandbox_id=sandbox_id, generation=generation, wanted=Wanted.ABSENT)
-            change = {"wanted": Wanted.ABSENT, "generation": generation, "asleep": None}
+            change = {"wanted": Wanted.ABSENT, "generation": generation, "asleep": None, "keep_log": keep_log}
             entry = self._journal.put(entry.model_copy(update=change))
-            return await self._destroy(entry)
+            return await self.finish_deletion(entry)
 
-    async def _destroy(self, entry: Entry) -> Report:
+    async def finish_deletion(self, entry: Entry) -> Report:
+        """Nothing of it is left but what the journal says of its deletion."""
         sandbox_id = entry.sandbox_id
         if self.ports is not None:
             self.ports.withdraw(sandbox_id)
@@ -264,14 +210,14 @@ class Sandboxes:
         await self._plans.forget(sandbox_id)
         await self._reach.forget(sandbox_id)
         await self._slots.release(sandbox_id)
-        await self._outputs.remove(sandbox_id)
+        await self._outputs.remove(sandbox_id, entry.keep_log)
         await self.services.remove(sandbox_id)
         self._journal.put(entry.model_copy(update={"order": None, "slot": None}))  # only the tombstone stays
         return self._reports.drop(Report(sandbox_id=sandbox_id, generation=entry.generation, presence=Presence.ABSENT))
 
     async def checkpoint(self, sandbox_id: str, checkpoint_id: str) -> float:
         """Milliseconds it stood still. Waits for a verb under way, so that no half-made disk is kept."""
-        async with self._lock(sandbox_id):
+        async with self.lock(sandbox_id):
             self._entry(sandbox_id)
             return await self._runtime.checkpoint(sandbox_id, checkpoint_id)
 
@@ -304,14 +250,14 @@ class Sandboxes:
     async def sleep(self, sandbox_id: str, tier: Tier, why: str, *, still: Callable[[], bool] = lambda: True) -> Report:
         """Freeze it, or stop it until it is wanted; one that sleeps as deeply already sleeps on. `still` is asked when
         nobody else is at work on it: if it says no, nothing happens. Raises Conflict when it does not run."""
-        async with self._lock(sandbox_id):
+        async with self.lock(sandbox_id):
             entry = self._entry(sandbox_id)
             if not still() or (entry.asleep is not None and entry.asleep.tier in (tier, Tier.COLD)):
                 return self.report_of(sandbox_id)
             if sandbox_id not in self._watches:
                 raise Conflict("the sandbox does not run; start it first")
             # Written before it is so: who wants it from now on waits for us, and then wakes it.
-            self._journal.put(entry.model_copy(update={"asleep": self._asleep(tier, why)}))
+            self._journal.put(entry.model_copy(update={"asleep": self.asleep(tier, why)}))
             try:
                 if tier is Tier.WARM:
                     squeeze = self.order_of(sandbox_id).spec.squeeze
@@ -324,11 +270,11 @@ class Sandboxes:
                     self.services.resume(sandbox_id)
                 self._journal.put(self._entry(sandbox_id).model_copy(update={"asleep": entry.asleep}))
                 raise
-            return self._report(self._entry(sandbox_id), Presence.ASLEEP)
+            return self.report(self._entry(sandbox_id), Presence.ASLEEP)
 
     async def wake(self, sandbox_id: str, by: str) -> Report:
         """Let it go on, or start it again. Quiet about one that does not sleep."""
-        async with self._lock(sandbox_id):
+        async with self.lock(sandbox_id):
             entry = self._entry(sandbox_id)
             if entry.asleep is None:
                 return self.report_of(sandbox_id)
@@ -336,11 +282,12 @@ class Sandboxes:
                 await self._runtime.thaw(sandbox_id)
                 self.services.resume(sandbox_id)
             else:
-                await self._start(self.order_of(sandbox_id).model_copy(update={"has_run": True}), entry)
+                order = self._plans.settle(self.order_of(sandbox_id))  # what was shared then may not be any more
+                await self._start(order.model_copy(update={"has_run": True}), entry)
             entry = self._entry(sandbox_id).model_copy(update={"asleep": None, "exit": None, "woken_by": by})
-            return self._report(self._journal.put(entry), Presence.RUNNING)
+            return self.report(self._journal.put(entry), Presence.RUNNING)
 
-    def _asleep(self, tier: Tier, why: str) -> Asleep:
+    def asleep(self, tier: Tier, why: str) -> Asleep:
         return Asleep(tier=tier, since=self._clock.now(), why=why)
 
     # While it runs
@@ -377,18 +324,6 @@ class Sandboxes:
             raise NotFound(f"this machine has no sandbox {sandbox_id}")
         return report
 
-    async def wish(self, sandbox_id: str, wanted: dict[str, str] | None) -> None:
-        """The guest asks for a checkpoint (or no longer does): part of its report until it is answered."""
-        report = self._reports.get(sandbox_id)
-        if report is not None:
-            self._reports.put(report.model_copy(update={"checkpoint_wanted": wanted}))
-
-    def tell_services(self, sandbox_id: str) -> None:
-        """Something has changed about its services."""
-        report = self._reports.get(sandbox_id)
-        if report is not None:
-            self._reports.put(report.model_copy(update={"services": self.services.statuses(sandbox_id)}))
-
     async def close(self) -> None:
         for task in self._watches.values():
             task.cancel()
@@ -403,13 +338,13 @@ class Sandboxes:
             raise NotFound(f"this machine has no sandbox {sandbox_id}")
         return entry
 
-    def _lock(self, sandbox_id: str) -> asyncio.Lock:
+    def lock(self, sandbox_id: str) -> asyncio.Lock:
         return self._locks.setdefault(sandbox_id, asyncio.Lock())
 
     @contextlib.asynccontextmanager
     async def _turn(self, sandbox_id: str, generation: int) -> AsyncGenerator[Entry | None]:
         """Alone with this sandbox, with its journal entry. Raises Conflict for an order that was overtaken."""
-        async with self._lock(sandbox_id):
+        async with self.lock(sandbox_id):
             entry = self._journal.get(sandbox_id)
             if entry is not None and generation < entry.generation:
                 raise Conflict(
@@ -436,23 +371,26 @@ class Sandboxes:
         if self.execs is not None:
             self.execs.forget(sandbox_id)
 
-    def _watch(self, sandbox_id: str) -> None:
+    def watch(self, sandbox_id: str) -> None:
+        """Its main process runs: be there when it ends."""
         self._watches[sandbox_id] = asyncio.ensure_future(self._until_ended(sandbox_id))
 
     async def _until_ended(self, sandbox_id: str) -> None:
         ended = await self._runtime.wait(sandbox_id)
+        self.log_of(sandbox_id).end()
         self._watches.pop(sandbox_id, None)
         entry = self._journal.get(sandbox_id)
         if entry is None:
             return
         if sandbox_id in self._stopping:
-            self._record_exit(entry, replace(ended, reason=ExitReason.STOPPED))
+            self.record_exit(entry, replace(ended, reason=ExitReason.STOPPED))
             return  # whoever stopped it reports
+        self.record_exit(entry, ended)  # at once: an order that is repeated now must not start it again
         asyncio.ensure_future(self._clear_away(sandbox_id, ended))  # noqa: RUF006  # ends by itself, under the lock
 
     async def _clear_away(self, sandbox_id: str, ended: Ended) -> None:
         """Its main process ended by itself: remove what is left of it and say so."""
-        async with self._lock(sandbox_id):
+        async with self.lock(sandbox_id):
             entry = self._journal.get(sandbox_id)
             if entry is None or entry.wanted is Wanted.ABSENT or sandbox_id in self._watches:
                 return  # deleted or started again meanwhile
@@ -464,29 +402,31 @@ class Sandboxes:
             if self.execs is not None:
                 self.execs.forget(sandbox_id)
             await self.services.forget(sandbox_id)
-            change = {"wanted": Wanted.STOPPED, "asleep": None}
-            entry = self._journal.put(self._entry(sandbox_id).model_copy(update=change))
-            self._report(self._record_exit(entry, ended), Presence.STOPPED)
+            self.fell(sandbox_id, ended)
 
-    def _record_exit(self, entry: Entry, ended: Ended) -> Entry:
+    async def give_up(self, sandbox_id: str) -> None:
+        """Its health is bad, and it is to be started again for that: it ends as if by itself, and control goes on."""
+        async with self.lock(sandbox_id):
+            if sandbox_id in self._watches and self._entry(sandbox_id).asleep is None:
+                await self._halt(sandbox_id, COLD_GRACE_S)
+                await self._reach.leave(sandbox_id)
+                self.fell(sandbox_id, Ended(None, ExitReason.UNHEALTHY))
+
+    def fell(self, sandbox_id: str, ended: Ended) -> None:
+        """It ended by itself, and nothing is left of that run."""
+        change = {"wanted": Wanted.STOPPED, "asleep": None}
+        entry = self._journal.put(self._entry(sandbox_id).model_copy(update=change))
+        self.report(self.record_exit(entry, ended), Presence.STOPPED)
+
+    def record_exit(self, entry: Entry, ended: Ended) -> Entry:
         exit = Exit(reason=ended.reason, code=ended.code, at=self._clock.now())
         return self._journal.put(entry.model_copy(update={"exit": exit}))
 
-    def _report(self, entry: Entry, presence: Presence) -> Report:
+    def report(self, entry: Entry, presence: Presence) -> Report:
+        """So it is from now on, for control and for who calls its ports."""
         if self.ports is not None:
             if presence in (Presence.RUNNING, Presence.ASLEEP) and entry.order is not None:
                 self.ports.serve(entry.sandbox_id, entry.order.spec.ports)
             else:
                 self.ports.withdraw(entry.sandbox_id)
-        return self._reports.put(
-            Report(
-                sandbox_id=entry.sandbox_id,
-                generation=entry.generation,
-                presence=presence,
-                address=entry.address,
-                exit=entry.exit if presence not in (Presence.RUNNING, Presence.ASLEEP) else None,
-                asleep=entry.asleep,
-                woken_by=entry.woken_by,
-                services=self.services.statuses(entry.sandbox_id),
-            )
-        )
+        return self._reports.put(entry.report(presence).model_copy(update=self.services.told(entry.sandbox_id)))

@@ -117,6 +117,7 @@ class SlotPool:
         if number is not None:
             if self._networked.get(number) is not network:
                 await self._make([number], network)
+                self._bandwidth.forget(self._cable(number).link)  # another cable, without the limits of the old one
             return self._finished(number, network)
         number = await self._ask() if network else self._take()
         self._used[sandbox_id] = number

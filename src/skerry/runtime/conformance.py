@@ -7,88 +7,29 @@ a minimal Debian has them; what only a real kernel can show (limits, isolation) 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
 
 from skerry.errors import Conflict, Invalid, NotFound
-from skerry.model.exec import STDERR, STDOUT, WindowSize
+from skerry.model.exec import STDOUT, WindowSize
 from skerry.model.sandbox import ExitReason
-from skerry.runtime.contract import ExecPlan, OnOutput, Process, Runtime, StartPlan
+from skerry.runtime.conformance_kit import (
+    PATH,
+    PATIENCE_S,
+    Kit,
+    content,
+    finish,
+    launch,
+    refuses,
+    run,
+    start,
+    until,
+    write,
+)
 
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-PATIENCE_S = 20.0
-POLL_S = 0.01
 BULK_LINES = 40_000
 WAIT_FOR_GO = "until test -e /root/go; do sleep 0.05; done; cat /root/go"
-
-
-class Kit(Protocol):
-    """What a test harness lends to a check."""
-
-    runtime: Runtime
-    image: str
-    """Digest of an image with a minimal Debian in it."""
-
-    def new_id(self) -> str: ...
-    def plan(self, sandbox_id: str, command: Sequence[str] = ()) -> StartPlan: ...
-    async def restart(self) -> None:
-        """The agent dies and comes back: `runtime` is a new one, opened, over what still runs."""
-        ...
-
-
-# Steps that checks are made of
-
-
-async def start(kit: Kit, sandbox_id: str, *command: str, on_output: OnOutput = lambda _: None) -> int:
-    await kit.runtime.create_disk(sandbox_id, kit.image, None)
-    return await kit.runtime.start(kit.plan(sandbox_id, command), on_output)
-
-
-async def launch(kit: Kit, sandbox_id: str, *command: str, **wanted: object) -> Process:
-    given: dict[str, object] = {"env": {"PATH": PATH}, "workdir": "/", "user": "root"}
-    plan = ExecPlan(command=command, **(given | wanted))  # pyright: ignore[reportArgumentType]
-    return await kit.runtime.exec(sandbox_id, plan)
-
-
-async def finish(process: Process) -> tuple[int | None, bytes, bytes]:
-    """(code, stdout, stderr) of a command, to its end."""
-    streams = {STDOUT: bytearray(), STDERR: bytearray()}
-    async with asyncio.timeout(PATIENCE_S):
-        while (chunk := await process.read()) is not None:
-            streams[chunk[0]] += chunk[1]
-        code = await process.wait()
-    await process.close()
-    return code, bytes(streams[STDOUT]), bytes(streams[STDERR])
-
-
-async def run(kit: Kit, sandbox_id: str, *command: str, **wanted: object) -> tuple[int | None, bytes, bytes]:
-    return await finish(await launch(kit, sandbox_id, *command, **wanted))
-
-
-async def write(kit: Kit, sandbox_id: str, path: str, text: str) -> None:
-    code, _, _ = await run(kit, sandbox_id, "sh", "-c", f"echo {text} > {path}")
-    assert code == 0
-
-
-async def content(kit: Kit, sandbox_id: str, path: str) -> bytes:
-    return (await run(kit, sandbox_id, "cat", path))[1]
-
-
-async def refuses(kind: type[Exception], work: Awaitable[object]) -> None:
-    try:
-        await work
-    except kind:
-        return
-    raise AssertionError(f"expected {kind.__name__}")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(int(PATIENCE_S / POLL_S)):
-        if condition():
-            return
-        await asyncio.sleep(POLL_S)
-    raise AssertionError("it did not come about")
+VOLUME_BYTES = 32 * 1024**2
 
 
 # Disks
@@ -124,6 +65,23 @@ async def image_import_is_atomic(kit: Kit) -> None:
 async def room_is_told(kit: Kit) -> None:
     total, free = await kit.runtime.room()
     assert 0 < free <= total
+
+
+async def volume_is_apart_from_what_it_was_copied_from(kit: Kit) -> None:
+    volume, copy = kit.new_id(), kit.new_id()
+    await kit.runtime.create_volume(volume, None, VOLUME_BYTES)
+    (kit.runtime.volume_path(volume) / "kept").write_text("first")
+    await kit.runtime.create_volume(volume, None, VOLUME_BYTES)  # is there: left alone
+    await kit.runtime.create_volume(copy, volume, None, readonly=True)
+    (kit.runtime.volume_path(volume) / "kept").write_text("second")
+    await kit.runtime.resize_volume(volume, 2 * VOLUME_BYTES)
+    assert {volume, copy} <= (await kit.runtime.volumes()).keys()
+    await kit.runtime.delete_volume(volume)
+    await kit.runtime.delete_volume(volume)
+    await refuses(NotFound, kit.runtime.create_volume(kit.new_id(), volume, VOLUME_BYTES))
+    assert (kit.runtime.volume_path(copy) / "kept").read_text() == "first"
+    await kit.runtime.delete_volume(copy)
+    assert not {volume, copy} & (await kit.runtime.volumes()).keys()
 
 
 # Life
@@ -326,6 +284,8 @@ async def env_workdir_and_user_are_obeyed(kit: Kit) -> None:
     box = kit.new_id()
     await start(kit, box)
     assert (await run(kit, box, "printenv", "GREETING", env={"PATH": PATH, "GREETING": "hi there"}))[1] == b"hi there\n"
+    both = {"env": {"PATH": PATH, "GREETING": "open"}, "secret_env": {"GREETING": "hushed"}}
+    assert (await run(kit, box, "printenv", "GREETING", **both))[1] == b"hushed\n"
     assert (await run(kit, box, "pwd", workdir="/tmp"))[1] == b"/tmp\n"
     assert (await run(kit, box, "id", "-u", user="nobody"))[1] == b"65534\n"
     assert (await run(kit, box, "id", "-u", user="1234:5"))[1] == b"1234\n"
@@ -463,6 +423,7 @@ CHECKS: tuple[Check, ...] = (
     disk_is_made_once_from_a_known_source,
     image_import_is_atomic,
     room_is_told,
+    volume_is_apart_from_what_it_was_copied_from,
     start_is_idempotent,
     main_output_and_code_are_told,
     ended_sandbox_starts_again,

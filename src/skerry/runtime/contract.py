@@ -45,11 +45,37 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class HostMount:
+    """A folder of the host in a guest: one that is shared with it, or a volume."""
+
+    target: str
+    """Absolute path in the guest."""
+    source: Path
+    """Already resolved: a symlink in it is refused, since a guest may have put it there."""
+    readonly: bool = False
+    owner: bool = False
+    """Whoever owns the folder on the host and the user that the sandbox runs as are one."""
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A file that is in memory only, read-only to the guest, and no part of its disk."""
+
+    path: str
+    value: bytes = field(repr=False)
+    user: str
+    mode: int
+    field: str
+    """Of the spec, for what is wrong with it."""
+
+
+@dataclass(frozen=True)
 class StartPlan:
     """Everything a start needs; the disk exists already."""
 
     sandbox_id: str
     hostname: str
+    """Stands in its /etc/hosts for `address`."""
     spec: SandboxSpec
     slot: Slot
     command: Sequence[str]
@@ -57,8 +83,17 @@ class StartPlan:
     env: dict[str, str]
     workdir: str
     user: str
+    address: str | None = None
+    """Where others reach it who are to: in the first of its private networks. None: the slot's."""
+    mounts: Sequence[HostMount] = ()
+    """As `spec.mounts` wants them, in the same order."""
+    secret_env: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    """More of `env`, of which no trace may get to a disk; what both name is its."""
+    secret_files: Sequence[SecretFile] = ()
     guest_socket_folder: Path | None = None
     """Host folder bound to /.skerry/run in the guest; holds api.sock."""
+    devices: Sequence[Path] = ()
+    """Character devices of the host that it may use, at the same paths, and no others."""
     guest_policy_folder: Path | None = None
     """Host folder bound read-only to /.skerry/policy in the guest; holds network.json, replaced whenever it changes."""
 
@@ -91,6 +126,8 @@ class ExecPlan:
     size: WindowSize = field(default_factory=WindowSize)
     stdin: bool = False
     """Whether the caller will write to it; else it is /dev/null."""
+    secret_env: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    """As that of the start."""
     name: str | None = None
     """Chosen by the caller and safe as a file name: `adopt_exec` finds a command by it that was begun in the moment in
     which the agent died. None: the runtime chooses one."""
@@ -225,6 +262,28 @@ class Runtime(Protocol):
     async def checkpoints(self) -> list[str]: ...
     async def delete_checkpoint(self, checkpoint_id: str) -> None: ...
 
+    # Volumes
+    async def create_volume(
+        self, volume_id: str, source: str | None, limit_bytes: int | None, *, readonly: bool = False
+    ) -> None:
+        """Empty, or as the volume `source` is at this moment. One that exists is left alone but for its limit. Raises
+        NotFound for an unknown source, NoRoom when the pool is below its reserve."""
+        ...
+
+    async def resize_volume(self, volume_id: str, limit_bytes: int) -> None:
+        """What may be written to it. Raises Invalid where more is in it already."""
+        ...
+
+    def volume_path(self, volume_id: str) -> Path:
+        """Its tree with the guests' own uids, to be treated as a disk's. Raises NotFound."""
+        ...
+
+    async def volumes(self) -> dict[str, int]:
+        """Id -> bytes charged to it, of each that is here."""
+        ...
+
+    async def delete_volume(self, volume_id: str) -> None: ...
+
     # Sleep
     async def freeze(self, sandbox_id: str, *, squeeze: bool = False) -> None:
         """Stop every process where it is, memory kept, until `thaw`; `squeeze` has the kernel drop what it can of that
@@ -237,6 +296,11 @@ class Runtime(Protocol):
         ...
 
     # While it runs
+    async def limit(self, sandbox_id: str, spec: SandboxSpec) -> None:
+        """Hold it to the ceilings of `spec` from now on: cpu, memory, pids and disk. Quiet about one that does not run:
+        its next start does. Raises TooLarge when it uses more memory than it would have; the others are set then."""
+        ...
+
     def main_pid(self, sandbox_id: str) -> int | None:
         """Host pid of the main process, whose entry in /proc shows the sandbox from inside; None when it does not run,
         or where none of its processes is one of this machine."""

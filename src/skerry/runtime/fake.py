@@ -11,7 +11,7 @@ from pathlib import Path
 
 from skerry.errors import Conflict, Invalid, NotFound
 from skerry.model.exec import WindowSize
-from skerry.model.sandbox import ExitReason
+from skerry.model.sandbox import ExitReason, SandboxSpec
 from skerry.runtime.contract import Capabilities, Ended, ExecPlan, Found, OnOutput, Process, StartPlan, Usage
 from skerry.runtime.fake_shell import USERS, FakeInput, FakeShell
 
@@ -35,7 +35,7 @@ class FakeBox:
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         shell = FakeShell(
             root=root,
-            env=plan.env,
+            env=plan.env | plan.secret_env,
             workdir=plan.workdir,
             user=plan.user,
             stdin=FakeInput(is_open=False),
@@ -88,7 +88,7 @@ class FakeProcess:
         self._stdin = FakeInput(is_open=plan.stdin or plan.tty)
         self._shell = FakeShell(
             root=box.root,
-            env=plan.env,
+            env=plan.env | plan.secret_env,
             workdir=plan.workdir,
             user=plan.user,
             stdin=self._stdin,
@@ -164,7 +164,7 @@ class FakeRuntime:
         self._machine = machine
 
     async def open(self) -> None:
-        for kind in ("images", "disks", "checkpoints", "incoming"):
+        for kind in ("images", "disks", "checkpoints", "volumes", "incoming"):
             (self._machine.folder / kind).mkdir(parents=True, exist_ok=True)
 
     async def close(self) -> None:
@@ -223,6 +223,28 @@ class FakeRuntime:
     async def delete_checkpoint(self, checkpoint_id: str) -> None:
         shutil.rmtree(self._path("checkpoints", checkpoint_id), ignore_errors=True)
 
+    # Volumes
+
+    async def create_volume(
+        self, volume_id: str, source: str | None, limit_bytes: int | None, *, readonly: bool = False
+    ) -> None:
+        target = self._path("volumes", volume_id)
+        if source is not None:
+            self._copy(self._existing("volumes", source), target)
+        target.mkdir(exist_ok=True)
+
+    async def resize_volume(self, volume_id: str, limit_bytes: int) -> None:
+        self.volume_path(volume_id)
+
+    def volume_path(self, volume_id: str) -> Path:
+        return self._existing("volumes", volume_id)
+
+    async def volumes(self) -> dict[str, int]:
+        return dict.fromkeys(self._names("volumes"), 0)
+
+    async def delete_volume(self, volume_id: str) -> None:
+        shutil.rmtree(self._path("volumes", volume_id), ignore_errors=True)
+
     # Life
 
     async def start(self, plan: StartPlan, on_output: OnOutput) -> int:
@@ -279,6 +301,9 @@ class FakeRuntime:
             box.frozen = False
 
     # While it runs
+
+    async def limit(self, sandbox_id: str, spec: SandboxSpec) -> None:
+        pass
 
     def main_pid(self, sandbox_id: str) -> int | None:
         return None

@@ -17,7 +17,7 @@ from skerry.agent.files.tar import Kind, Member, Reader
 from skerry.agent.files.tree import Tree, make_folder
 from skerry.agent.files.views import Parts, readable
 from skerry.errors import Conflict, Invalid, NotFound, TooLarge
-from skerry.model.fields import format_size
+from skerry.model.amounts import format_size
 
 MEMBERS_MAX = 1_000_000
 IDS_MAX = 65_535
@@ -114,7 +114,7 @@ class Unpacker:
             os.fchown(opened.fileno(), uid, gid)
             os.fchmod(opened.fileno(), mode)
         if len(self._times) < FOLDER_TIMES_MAX:
-            self._times[inside] = member.modified_s
+            self._times[inside] = member.modified_ns
 
     def _file(self, parent: Fd, name: str, member: Member, reader: Reader) -> None:
         self._done.bytes += member.size_bytes
@@ -134,7 +134,7 @@ class Unpacker:
                     write_all(number, data)
                 os.fchown(number, uid, gid)
                 os.fchmod(number, mode)
-                os.utime(number, (member.modified_s, member.modified_s))
+                os.utime(number, ns=(member.modified_ns, member.modified_ns))
             except BaseException:
                 with suppress(OSError):
                     os.unlink(name, dir_fd=folder)
@@ -151,7 +151,7 @@ class Unpacker:
             os.symlink(member.target, name, dir_fd=folder)
         _, uid, gid = _owner(member)
         os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
-        os.utime(name, (member.modified_s, member.modified_s), dir_fd=folder, follow_symlinks=False)
+        os.utime(name, ns=(member.modified_ns, member.modified_ns), dir_fd=folder, follow_symlinks=False)
 
     def _hard_link(self, parent: Fd, name: str, member: Member) -> None:
         inside = member_parts(member.target, "link target")
@@ -198,13 +198,13 @@ class Unpacker:
                 del self._parents[inside]
 
     def _set_times(self) -> None:
-        for inside, modified_s in self._times.items():
+        for inside, modified_ns in self._times.items():
             parts = self._base + inside
             try:
                 with self._tree.resolver.find(parts, follow=True, write=True) as spot:
                     if spot.fd is not None and stat.S_ISDIR(spot.status().st_mode):
                         with open_folder(spot.fd.fileno()) as folder:
-                            os.utime(folder.fileno(), (modified_s, modified_s))
+                            os.utime(folder.fileno(), ns=(modified_ns, modified_ns))
             except (OSError, Conflict, Invalid, NotFound):
                 continue  # the guest moved it meanwhile; a time is not worth failing for
 

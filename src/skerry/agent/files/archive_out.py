@@ -86,8 +86,8 @@ class Packer:
         key = (status.st_dev, status.st_ino)
         first = self._names.get(key) if status.st_nlink > 1 else None
         if first is not None:
-            mode, uid, gid, _, modified_s = _owner(status)
-            self._add(Member(name, Kind.HARD_LINK, mode, uid, gid, 0, modified_s, first))
+            mode, uid, gid, _, modified_ns = _owner(status)
+            self._add(Member(name, Kind.HARD_LINK, mode, uid, gid, 0, modified_ns, first))
             return
         file = open_regular(folder, entry)
         if file is None:
@@ -132,4 +132,4 @@ class Packer:
 def _owner(status: os.stat_result) -> tuple[int, int, int, int, int]:
     """mode, uid, gid, size and time as Member takes them."""
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, size, int(status.st_mtime)
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, size, status.st_mtime_ns

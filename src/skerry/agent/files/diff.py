@@ -57,7 +57,7 @@ class _Comparison:
         old_fd = self._open(self._old, path) if in_old else None
         new_fd = self._open(self._new, path) if in_new else None
         try:
-            return self._compare(path + "/" if path else "", _read(old_fd), _read(new_fd))
+            return self._compare(path + "/" if path else "", entries_of(old_fd), entries_of(new_fd))
         finally:
             for fd in (old_fd, new_fd):
                 if fd is not None:
@@ -78,7 +78,7 @@ class _Comparison:
         below: list[tuple[str, bool, bool]] = []
         for name in sorted(old.keys() | new.keys()):
             path = prefix + name
-            was, now = _status(old.pop(name, None)), _status(new.pop(name, None))
+            was, now = status_of(old.pop(name, None)), status_of(new.pop(name, None))
             was_folder = was is not None and stat.S_ISDIR(was.st_mode)
             now_folder = now is not None and stat.S_ISDIR(now.st_mode)
             change = _change(was, now)
@@ -96,7 +96,7 @@ class _Comparison:
         return True
 
 
-def _read(folder: Fd | None) -> Entries:
+def entries_of(folder: Fd | None) -> Entries:
     if folder is None:
         return {}
     entries: Entries = {}
@@ -108,7 +108,7 @@ def _read(folder: Fd | None) -> Entries:
     return entries
 
 
-def _status(entry: os.DirEntry[str] | None) -> os.stat_result | None:
+def status_of(entry: os.DirEntry[str] | None) -> os.stat_result | None:
     if entry is None:
         return None
     try:

@@ -15,8 +15,9 @@ from types import TracebackType
 
 from skerry.agent.files.openat2 import RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, Fd, openat2
 from skerry.agent.files.speech import speaking
-from skerry.agent.files.views import HIDDEN, HostMount, Parts, View, spell, split
+from skerry.agent.files.views import HIDDEN, Parts, View, spell, split
 from skerry.errors import Forbidden, Invalid, NotFound
+from skerry.runtime.contract import HostMount
 
 SYMLINKS_MAX = 40
 """As many as Linux follows in one path."""

@@ -79,8 +79,9 @@ class _Files:
         self._watches = 0
 
     async def read(self, request: Request) -> Response:
-        query = Query(request, "path")
-        view, parts = await self._view(request), query.path()
+        query = Query(request, "path", "wake")
+        parts, wake = query.path(), query.switch("wake", True)
+        view = await self._view(request, wake=wake)
         file, size, start = await self._run(partial(_open, view, parts))
         headers = {"accept-ranges": "bytes", "x-content-type-options": "nosniff"}
         part = range_of(request, size)

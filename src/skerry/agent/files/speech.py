@@ -40,7 +40,7 @@ _WORDS: dict[int, tuple[type[SkerryError], str]] = {
     errno.ETXTBSY: (InUse, "{path} is being executed"),
     errno.ESTALE: (Conflict, "{path} went away meanwhile; try again"),
     errno.ENOSPC: (NoRoom, "the sandbox's disk is full"),
-    errno.EDQUOT: (NoRoom, "the sandbox's disk is full"),
+    errno.EDQUOT: (NoRoom, "the sandbox's disk, or its volume there, is full"),
     errno.EMFILE: (Unavailable, "too many files are open on this machine; try again"),
     errno.ENFILE: (Unavailable, "too many files are open on this machine; try again"),
 }

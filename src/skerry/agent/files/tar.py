@@ -24,6 +24,7 @@ EXTENDED_IN_A_ROW_MAX = 16
 SKIP_BYTES = 256 * 1024
 END = bytes(2 * BLOCK_BYTES)
 TIME_S_MAX = 253_402_300_799  # the end of the year 9999
+NS = 1_000_000_000
 _KEYS = frozenset({"path", "linkpath", "size", "uid", "gid", "mtime", "GNU.sparse"})
 _GLOBAL_KEYS = frozenset({"uid", "gid", "mtime"})
 
@@ -50,7 +51,8 @@ class Member:
     uid: int = 0
     gid: int = 0
     size_bytes: int = 0
-    modified_s: int = 0
+    modified_ns: int = 0
+    """Written in whole seconds, as tar without pax has it."""
     target: str = ""
     """Of a symlink its text, of a hard link the name of another member."""
 
@@ -73,7 +75,7 @@ def header(member: Member) -> bytes:
             extended[b"path"] = name
     if len(target) > 100:
         extended[b"linkpath"] = target
-    modified_s = min(max(member.modified_s, 0), _OCTAL_11_MAX)
+    modified_s = min(max(member.modified_ns // NS, 0), _OCTAL_11_MAX)
     for key, value, value_max in (
         (b"uid", member.uid, _OCTAL_7_MAX),
         (b"gid", member.gid, _OCTAL_7_MAX),
@@ -253,7 +255,7 @@ class Reader:
             uid=_decimal(records["uid"]) if "uid" in records else _number(block[108:116]),
             gid=_decimal(records["gid"]) if "gid" in records else _number(block[116:124]),
             size_bytes=size if kind is Kind.FILE else 0,
-            modified_s=min(_decimal(records["mtime"]) if "mtime" in records else _number(block[136:148]), TIME_S_MAX),
+            modified_ns=_moment(records["mtime"]) if "mtime" in records else _in_time(_number(block[136:148])) * NS,
             target=records.get("linkpath") or _text(block[157:257]),
         )
 
@@ -281,6 +283,17 @@ def _decimal(text: str) -> int:
     if not whole.lstrip("-").isdecimal() or len(whole) > 20:
         raise Invalid(f"the archive has a damaged number in a pax header: {readable(text[:40])}")
     return max(int(whole), 0)
+
+
+def _moment(text: str) -> int:
+    """A pax time, in nanoseconds: what follows the ninth digit after the point is left out."""
+    second, fraction = _in_time(_decimal(text)), text.partition(".")[2][:9]
+    has_fraction = fraction.isascii() and fraction.isdecimal() and not text.startswith("-")
+    return second * NS + (int(f"{fraction:0<9}") if has_fraction else 0)
+
+
+def _in_time(second: int) -> int:
+    return min(second, TIME_S_MAX)
 
 
 def _records(body: bytes) -> dict[str, str]:

@@ -216,7 +216,7 @@ class Tree:
             raise Invalid("/ is the root of the disk: name something in it", field=field)
         mounts = self.resolver.mounts_below(spot.parts)
         if mounts:
-            raise InUse(f"{spell(spot.parts)}: a host folder is mounted at {spell(mounts[0])}", field=field)
+            raise InUse(f"{spell(spot.parts)}: a host folder or volume is mounted at {spell(mounts[0])}", field=field)
 
 
 def make_folder(parent: Fd, name: str, mode: int, *, exist_ok: bool = False) -> None:

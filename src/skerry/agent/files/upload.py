@@ -14,7 +14,7 @@ from skerry.agent.files.speech import speaking
 from skerry.agent.files.tree import Tree, file_info
 from skerry.agent.files.views import Parts, spell
 from skerry.errors import Invalid, NotFound, TooLarge
-from skerry.model.fields import format_size
+from skerry.model.amounts import format_size
 from skerry.model.file import FileInfo
 
 NEW_FILE_MODE = 0o644

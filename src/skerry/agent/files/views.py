@@ -1,4 +1,4 @@
-"""Which tree on the host a guest's path belongs to: its disk, or a host folder mounted in it."""
+"""Which tree on the host a guest's path belongs to: its disk, or a host folder or volume mounted in it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from skerry.errors import Invalid
+from skerry.runtime.contract import HostMount
 
 PATH_BYTES_MAX = 4096
 NAME_BYTES_MAX = 255
@@ -20,17 +21,8 @@ Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class HostMount:
-    target: str
-    """Absolute path in the guest."""
-    source: Path
-    """Host folder, already resolved: a symlink in it is refused, since a guest may have put it there."""
-    readonly: bool = False
-
-
-@dataclass(frozen=True)
 class View:
-    """What a sandbox or checkpoint shows: the root of its disk, and over it the host folders."""
+    """What a sandbox or checkpoint shows: the root of its disk, and over it the host folders and volumes."""
 
     root: Path
     mounts: Sequence[HostMount] = ()

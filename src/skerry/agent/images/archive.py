@@ -10,10 +10,12 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
 from skerry.agent.commands import CHUNK_BYTES, run
+from skerry.agent.files.views import readable
 from skerry.agent.images.layout import DOCUMENT_BYTES_MAX
 from skerry.agent.images.progress import Progress, Step, watched
 from skerry.agent.images.tool_errors import from_local
@@ -26,11 +28,9 @@ LONG_NAME_BYTES_MAX = 64 * 1024
 POLL_S = 0.2
 _BLOCK = 512
 _BLOB = re.compile(r"^blobs/sha256/([0-9a-f]{64})$")
+_LAYOUT_FILE = re.compile(r"oci-layout|index\.json|blobs/sha256/[0-9a-f]{64}")
 _PAX_PATH = re.compile(rb"(?:^|\n)\d+ path=([^\n]*)\n")
 _PAX_SIZE = re.compile(rb"(?:^|\n)\d+ size=(\d{1,18})\n")
-_FORMS = (
-    "expected a tar made by `docker save`, `podman save` or `skopeo copy`, or of an OCI layout folder, plain or gzip"
-)
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ async def to_layout(archive: Path, job: Job, progress: Progress) -> str:
         index = _shallowest(members, "index.json")
         if index is not None:
             prefix = index.name.removesuffix("index.json")
-            await _extract(file, members, prefix, job, progress)
+            await extract(file, members, prefix, job, progress)
         elif "manifest.json" not in members:
-            raise Invalid(f"this tar holds no image; {_FORMS}")
+            raise Invalid(f"this tar holds no image; {Form.IMAGE.value}")
     if index is None:
         await _from_docker(plain, job, progress)
     plain.unlink()
@@ -59,7 +59,16 @@ async def to_layout(archive: Path, job: Job, progress: Progress) -> str:
     return digest if index is not None else job.layout.relabel(digest)
 
 
-def members_of(file: BinaryIO) -> Iterator[Member]:
+class Form(Enum):
+    """What a tar may be, in the words for one that is not."""
+
+    IMAGE = "expected a tar of `docker save`, `podman save`, `skopeo copy` or an OCI layout folder, plain or gzip"
+    """Whatever else is there is passed over."""
+    SANDBOX = "expected an archive that `skerry export` wrote"
+    """The files of a layout and their folders, and nothing else."""
+
+
+def members_of(file: BinaryIO, form: Form = Form.IMAGE) -> Iterator[Member]:
     """Regular files of a tar. Written here since tarfile reads extended headers of any size into memory."""
     end_bytes = file.seek(0, 2)
     position, name, size = 0, None, None
@@ -71,7 +80,7 @@ def members_of(file: BinaryIO) -> Iterator[Member]:
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
-            raise Invalid("the archive is damaged" if count else _FORMS) from None
+            raise Invalid("the archive is damaged" if count else form.value) from None
         if info.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
             if info.size > LONG_NAME_BYTES_MAX:
                 raise Invalid("the archive has a header of senseless size")
@@ -88,8 +97,11 @@ def members_of(file: BinaryIO) -> Iterator[Member]:
         position += _BLOCK + _padded(size_bytes)
         if size_bytes < 0 or position > end_bytes:
             raise Invalid("the archive ends too early")
+        told = (name or info.name).removeprefix("./")
+        if form is Form.SANDBOX and not (_LAYOUT_FILE.fullmatch(told) if info.isreg() else info.isdir()):
+            raise Invalid(f"the archive holds {readable(told)[:100]!r}; {form.value}")
         if info.isreg():
-            yield Member((name or info.name).removeprefix("./"), position - _padded(size_bytes), size_bytes)
+            yield Member(told, position - _padded(size_bytes), size_bytes)
         name = size = None
     raise TooLarge(f"the archive has more than {MEMBERS_MAX} members")
 
@@ -108,7 +120,7 @@ def _shallowest(members: dict[str, Member], name: str) -> Member | None:
     return None
 
 
-async def _extract(file: BinaryIO, members: dict[str, Member], prefix: str, job: Job, progress: Progress) -> None:
+async def extract(file: BinaryIO, members: dict[str, Member], prefix: str, job: Job, progress: Progress) -> None:
     """index.json and the blobs, each checked against the digest it is named by; nothing else gets out of the tar."""
     job.layout.create()
     index = members[prefix + "index.json"]

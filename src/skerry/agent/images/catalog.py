@@ -6,6 +6,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -21,6 +22,9 @@ class ImageEntry(Frozen):
     size_bytes: int
     config: ImageConfig = ImageConfig()
     comment: str = ""
+
+    def told(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", include={"digest", "size_bytes", "config"})
 
 
 def check_digest(digest: str) -> str:

@@ -33,7 +33,7 @@ async def digest_of_tree(tree: Path, config: ImageConfig, environment: Mapping[s
                 reported_bytes = size_bytes
                 progress(Step.RESOLVE, size_bytes, None)
     layer = f"sha256:{content.hexdigest()}"
-    config_raw = config_document(config, layer)
+    config_raw = config_document(config, [layer])
     return digest_of(manifest_document(digest_of(config_raw), len(config_raw), [(LAYER, layer, size_bytes)]))
 
 

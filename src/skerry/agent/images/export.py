@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import tarfile
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ async def build_archive(tree: Path, config: ImageConfig, name: str, job: Job) ->
     layout = job.layout
     layout.create()
     diff_id, digest, size_bytes = await _write_layer(tree, job)
-    config_raw = config_document(config, diff_id)
+    config_raw = config_document(config, [diff_id])
     manifest = layout.write_image(config_raw, [(LAYER + "+gzip", digest, size_bytes)])
     layout.point_at(name, manifest)
     blobs = sorted(path for path in (layout.folder / "blobs" / "sha256").iterdir())
@@ -55,8 +55,13 @@ async def build_archive(tree: Path, config: ImageConfig, name: str, job: Job) ->
     layer_name = f"blobs/sha256/{digest.removeprefix('sha256:')}"
     for_docker = [{"Config": config_name, "RepoTags": [name], "Layers": [layer_name]}]
     (layout.folder / "manifest.json").write_bytes(canonical(for_docker))
-    parts = [(one, layout.folder / one) for one in ("oci-layout", "index.json", "manifest.json")]
-    parts += [(f"blobs/sha256/{path.name}", path) for path in blobs]
+    names = ["oci-layout", "index.json", "manifest.json", *(f"blobs/sha256/{path.name}" for path in blobs)]
+    return archive_of(layout.folder, names)
+
+
+def archive_of(folder: Path, names: Sequence[str]) -> Archive:
+    """Of files below `folder`, in this order."""
+    parts = [(name, folder / name) for name in names]
     sizes = [(one, path.stat().st_size) for one, path in parts]
     padded_bytes = sum(len(_header(one, size)) + size + -size % _BLOCK for one, size in sizes)
     return Archive(parts, padded_bytes + 2 * _BLOCK)

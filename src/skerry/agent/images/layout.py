@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -242,8 +243,8 @@ def manifest_document(config_digest: str, config_size: int, layers: list[tuple[s
     )
 
 
-def config_document(config: ImageConfig, diff_id: str) -> bytes:
-    """The canonical config of an image made here, with the one layer whose tar has digest `diff_id`."""
+def config_document(config: ImageConfig, diff_ids: Sequence[str]) -> bytes:
+    """The canonical config of an image made here, with the layers whose tars have these digests."""
     process = {
         "Env": [f"{key}={value}" for key, value in sorted(config.env.items())],
         "WorkingDir": config.workdir,
@@ -256,7 +257,7 @@ def config_document(config: ImageConfig, diff_id: str) -> bytes:
             "architecture": architecture(),
             "os": "linux",
             "config": {key: value for key, value in process.items() if value},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         }
     )
 

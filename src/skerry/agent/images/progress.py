@@ -18,6 +18,7 @@ class Step(StrEnum):
     DOWNLOAD = "download"
     UNPACK = "unpack"
     IMPORT = "import"
+    CONVERT = "convert"
 
 
 Progress = Callable[[Step, int | None, int | None], None]

@@ -79,7 +79,7 @@ class RecipeBuilder:
         command = await self._command(suite, include, mirrors, job)
         job.layout.create()
         diff_id, size_bytes = await self._run(command, job, progress)
-        return job.layout.write_image(config_document(CONFIG, diff_id), [(LAYER, diff_id, size_bytes)])
+        return job.layout.write_image(config_document(CONFIG, [diff_id]), [(LAYER, diff_id, size_bytes)])
 
     async def _command(self, suite: str, include: list[str], mirrors: Mirrors, job: Job) -> list[str]:
         command = [*_CONTAIN, str(job.folder), "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"]

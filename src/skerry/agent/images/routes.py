@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -34,7 +34,15 @@ BEAT_S = 5.0
 _log = logging.getLogger(__name__)
 
 ImageId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Making = Callable[[Progress], Awaitable[ImageEntry]]
+
+
+class Made(Protocol):
+    def told(self) -> dict[str, Any]:
+        """What control is told of it."""
+        ...
+
+
+Making = Callable[[Progress], Awaitable[Made]]
 
 
 class CommitOrder(Frozen):
@@ -77,7 +85,7 @@ class ImageRoutes:
             assert asked.recipe is not None
             return await self._store.build(image_id, asked.recipe, asked.include, progress)
 
-        return _stream(making)
+        return making_answer(making)
 
     async def upload(self, request: Request) -> Response:
         image_id = _image_id(request.query_params.get("image_id"))
@@ -86,14 +94,14 @@ class ImageRoutes:
             upload = await self._store.receive(image_id, request.stream(), int(length) if length.isdigit() else None)
         except ClientDisconnect:
             return Response(status_code=400)  # to nobody
-        return _stream(lambda progress: self._store.load(upload, progress), upload)
+        return making_answer(lambda progress: self._store.load(upload, progress), upload)
 
     async def commit(self, request: Request) -> Response:
         try:
             asked = CommitOrder.model_validate(await _body(request))
         except ValidationError as error:
             raise _invalid(error) from None
-        return _stream(lambda tell: self._store.commit(asked.image_id, asked.sandbox_id, asked.comment, tell))
+        return making_answer(lambda tell: self._store.commit(asked.image_id, asked.sandbox_id, asked.comment, tell))
 
     async def delete(self, request: Request) -> Response:
         await self._store.delete(request.path_params["digest"])
@@ -138,7 +146,9 @@ def _invalid(error: ValidationError) -> Invalid:
     return Invalid(message, field=".".join(str(part) for part in first["loc"]) or None)
 
 
-def _stream(making: Making, upload: Upload | None = None) -> Response:
+def making_answer(making: Making, upload: Upload | None = None) -> Response:
+    """Progress lines, then what was made or an error; `upload` is let go of at the end."""
+
     @asynccontextmanager
     async def opens() -> AsyncGenerator[Answer, None]:
         try:
@@ -189,14 +199,14 @@ async def _lines(making: Making) -> AsyncGenerator[bytes, None]:
 
 async def _outcome(making: Making, tell: Progress) -> dict[str, Any]:
     try:
-        entry = await making(tell)
+        made = await making(tell)
     except SkerryError as error:
-        _log.info("image not made: %s (%s)", error.say, error.because)
+        _log.info("not made: %s (%s)", error.say, error.because)
         return {"type": "error", **error.wire()}
     except Exception:
-        _log.exception("image not made")
+        _log.exception("not made")
         return {"type": "error", **Failed("the agent failed in a way it did not expect; its log says why").wire()}
-    return {"type": "done", **entry.model_dump(mode="json", include={"digest", "size_bytes", "config"})}
+    return {"type": "done", **made.told()}
 
 
 def _line(document: dict[str, Any]) -> bytes:

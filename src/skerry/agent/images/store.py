@@ -30,7 +30,7 @@ from skerry.runtime.contract import Runtime
 
 GIB = 1024**3
 COMMIT_PREFIX = "commit-"
-"""Checkpoints named so belong to a commit that is going on; others must not list them."""
+"""Checkpoints named so belong to a commit or an export that is going on; others must not list them."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,20 @@ class ImageStore:
     def images(self) -> list[ImageEntry]:
         return self._catalog.entries()
 
+    def find(self, digest: str) -> ImageEntry | None:
+        return self._catalog.find(digest)
+
+    @asynccontextmanager
+    async def fetching(self) -> AsyncGenerator[None, None]:
+        """A turn at filling a disk."""
+        with no_room_when_full():
+            async with self._fetches.turn():
+                yield
+
+    async def apply(self, job: Job, in_layout: str, tree: Path, progress: Progress) -> None:
+        """The layers of a layout's image on top of the disk at `tree`."""
+        await self._unpacker.unpack(job, in_layout, tree, progress)
+
     def config_of(self, digest: str) -> ImageConfig:
         """What the image says of itself; raises NotFound."""
         return self._catalog.get(digest).config
@@ -158,9 +172,8 @@ class ImageStore:
 
     async def load(self, upload: Upload, progress: Progress) -> ImageEntry:
         """The image of an archive that was received."""
-        with no_room_when_full():
-            async with self._fetches.turn():
-                return await self._load(upload, progress)
+        async with self.fetching():
+            return await self._load(upload, progress)
 
     async def commit(self, image_id: str, sandbox_id: str, comment: str, progress: Progress) -> ImageEntry:
         """The disk of a sandbox as it is now."""
@@ -168,7 +181,7 @@ class ImageStore:
         known = self._catalog.find(origin) if origin else None
         config = known.config if known else ImageConfig()
         checkpoint_id = COMMIT_PREFIX + image_id
-        async with self._copies.turn(), self._work.job(image_id) as job:
+        async with self.copying(image_id) as job:
             progress(Step.RESOLVE, None, None)
             await self._runtime.delete_checkpoint(checkpoint_id)  # of an earlier try: it would be kept as it was
             try:
@@ -180,7 +193,7 @@ class ImageStore:
                 async def copy(target: Path) -> None:
                     await copy_tree(tree, target, job.environment)
 
-                return await self._enter(digest, config, copy, comment)
+                return await self._into_pool(digest, config, copy, comment)
             finally:
                 await to_the_end(self._delete_checkpoint(checkpoint_id))
 
@@ -192,8 +205,14 @@ class ImageStore:
             name = image_name(name)
         except ValueError as error:
             raise Invalid(str(error), field="name") from None
-        async with self._copies.turn(), self._work.job("export") as job:
+        async with self.copying("export") as job:
             yield await build_archive(self._runtime.image_path(digest), entry.config, name, job)
+
+    @asynccontextmanager
+    async def copying(self, name: str) -> AsyncGenerator[Job, None]:
+        """A turn at reading whole disks, and a folder for what comes of it."""
+        async with self._copies.turn(), self._work.job(name) as job:
+            yield job
 
     async def delete(self, digest: str) -> None:
         """Idempotent. Whether anyone uses it is control's to know."""
@@ -205,27 +224,28 @@ class ImageStore:
     async def _pull(self, image_id: str, resolved: Resolved, progress: Progress) -> ImageEntry:
         async with self._fetches.turn(), self._work.job(image_id) as job:
             in_layout = await self._registry.fetch(resolved, job, progress)
-            return await self._import(resolved.digest, in_layout, job, progress)
+            return await self.enter(resolved.digest, in_layout, job, progress)
 
     async def _build(self, image_id: str, recipe: str, include: list[str], progress: Progress) -> ImageEntry:
         async with self._fetches.turn(), self._work.job(image_id) as job:
             digest = await self._recipes.build(recipe, include, job, progress)
-            return await self._import(digest, digest, job, progress)
+            return await self.enter(digest, digest, job, progress)
 
     async def _load(self, upload: Upload, progress: Progress) -> ImageEntry:
         digest = await to_layout(upload.archive, upload.job, progress)
-        return await self._import(digest, digest, upload.job, progress)
+        return await self.enter(digest, digest, upload.job, progress)
 
-    async def _import(self, digest: str, in_layout: str, job: Job, progress: Progress) -> ImageEntry:
+    async def enter(self, digest: str, in_layout: str, job: Job, progress: Progress) -> ImageEntry:
+        """The image of a layout, if it is not there yet. `in_layout`: its manifest there."""
         config = check_config(job.layout, in_layout).image_config()
 
         async def unpack(target: Path) -> None:
             await self._unpacker.unpack(job, in_layout, target, progress)
             progress(Step.IMPORT, None, None)
 
-        return await self._enter(digest, config, unpack)
+        return await self._into_pool(digest, config, unpack)
 
-    async def _enter(
+    async def _into_pool(
         self, digest: str, config: ImageConfig, fill: Callable[[Path], Awaitable[None]], comment: str = ""
     ) -> ImageEntry:
         """Into the pool, then into the catalog; the same digest one after the other."""

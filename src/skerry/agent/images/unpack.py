@@ -34,7 +34,7 @@ class Unpacker:
         self._reserve_bytes = reserve_bytes
 
     async def unpack(self, job: Job, manifest_digest: str, target: Path, progress: Progress) -> None:
-        """Fill the empty folder `target` with the image's files."""
+        """The image's files into `target`, on top of what is there."""
         total_bytes = await self._prepare(job, manifest_digest)
         pids: list[int] = []
 
@@ -45,7 +45,7 @@ class Unpacker:
 
         target.chmod(0o755)  # for images whose layers say nothing of "/"
         progress(Step.UNPACK, 0, total_bytes)
-        (job.folder / CELL).mkdir(parents=True)
+        (job.folder / CELL).mkdir(parents=True, exist_ok=True)
         command = [*_CONTAIN, str(target), "umoci", "--log=error", "raw", "unpack", *_IDS]
         command += ["--image", f"{LAYOUT}:{TAG}", CELL]
         work = run(command, environment=job.environment, folder=job.folder, on_start=pids.append)

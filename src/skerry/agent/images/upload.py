@@ -10,7 +10,7 @@ from pathlib import Path
 from skerry.agent.images.unpack import CHECK_BYTES
 from skerry.agent.images.work import Job
 from skerry.errors import TooLarge, Unavailable
-from skerry.model.fields import format_size
+from skerry.model.amounts import format_size
 
 STALLED_S = 120.0
 """A sender that sends nothing for so long has gone, and gives its seat to another."""

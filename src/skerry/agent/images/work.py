@@ -14,7 +14,7 @@ from skerry.agent.commands import to_the_end
 from skerry.agent.images.layout import Layout
 from skerry.agent.images.progress import folder_bytes
 from skerry.errors import NoRoom, TooLarge
-from skerry.model.fields import format_size
+from skerry.model.amounts import format_size
 
 HOST_RESERVE_BYTES = 512 * 1024 * 1024
 """The database and the logs live on the same disk; images may not take its last half gigabyte."""

@@ -19,7 +19,7 @@ from skerry.agent.links import GUEST_LINK, Cable
 from skerry.agent.namespaces import inside
 from skerry.agent.netlink import Netlink
 from skerry.agent.networks.host_routes import ROUTES, route_in_the_way
-from skerry.agent.networks.names import MemberNames
+from skerry.agent.networks.names import MemberNames, Names
 from skerry.agent.slots import SlotPool
 from skerry.errors import Invalid
 from skerry.model.network import Membership
@@ -31,18 +31,18 @@ class Memberships:
         self._firewall = firewall
         self._names = names
 
-    async def hold(self, sandbox_id: str, name: str, wanted: Sequence[Membership]) -> None:
+    async def hold(self, sandbox_id: str, names: Names, wanted: Sequence[Membership]) -> None:
         """In these networks and in no other from now on; its namespaces are in place. The same again repairs whatever
         is missing. Raises Conflict while another still has one of the addresses, Invalid where the machine needs one
         itself."""
         cable = self._slots.cable(sandbox_id)
         if cable is not None and (wanted or self._firewall.lanes(cable.link)):
             await asyncio.to_thread(self._hold, cable, self._slots.network_of(sandbox_id), wanted)
-        self._names.put(sandbox_id, name, wanted)
+        self._names.put(sandbox_id, names, wanted)
 
-    def know(self, sandbox_id: str, name: str, wanted: Sequence[Membership]) -> None:
-        """Of one that sleeps without processes: its name leads to its address all the same."""
-        self._names.put(sandbox_id, name, wanted)
+    def know(self, sandbox_id: str, names: Names, wanted: Sequence[Membership]) -> None:
+        """Of one that sleeps without processes: its names lead to its address all the same."""
+        self._names.put(sandbox_id, names, wanted)
 
     async def leave(self, sandbox_id: str) -> None:
         """Every network; whoever comes next may have its addresses."""

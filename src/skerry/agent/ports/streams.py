@@ -17,8 +17,8 @@ from skerry.agent.ports.callers import Callers
 from skerry.agent.ports.dial import Dialer
 from skerry.agent.ports.relay import Relay
 from skerry.errors import Invalid, SkerryError
+from skerry.model.explain import explain
 from skerry.model.stream import StreamRequest
-from skerry.model.wire import explain
 
 LINE_BYTES_MAX = 4096
 LINE_S_MAX = 5.0

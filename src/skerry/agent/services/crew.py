@@ -15,7 +15,8 @@ from skerry.agent.services.look import Looks
 from skerry.clock import Clock
 from skerry.errors import NotFound, SkerryError
 from skerry.model.exec import ExecSpec
-from skerry.model.service import RUNS, ServiceSpec, ServiceState, ServiceStatus, Statuses
+from skerry.model.guest_service import RUNS, GuestServiceSpec, GuestServiceState, GuestServiceStatus, Statuses
+from skerry.model.restart import BACKOFF_FIRST_S, backoff_s
 from skerry.runtime.contract import ExecPlan, Process, Runtime
 from skerry.telemetry import Log
 
@@ -59,7 +60,7 @@ class Unit:
         self.looking: asyncio.Task[None] | None = None
 
     @property
-    def status(self) -> ServiceStatus:
+    def status(self) -> GuestServiceStatus:
         return self.kept.status
 
     @property
@@ -68,7 +69,7 @@ class Unit:
 
 
 class Crew:
-    def __init__(self, sandbox_id: str, specs: Mapping[str, ServiceSpec], means: Means) -> None:
+    def __init__(self, sandbox_id: str, specs: Mapping[str, GuestServiceSpec], means: Means) -> None:
         self._sandbox_id = sandbox_id
         self._specs = dict(specs)
         self._means = means
@@ -115,20 +116,20 @@ class Crew:
             self._leave(name, unit)
             return
         state = kept.status.state
-        if state is ServiceState.BACKING_OFF:
-            unit.due_s = self._now_s() + decide.backoff_s(max(1, kept.failures))
+        if state is GuestServiceState.BACKING_OFF:
+            unit.due_s = self._now_s() + backoff_s(max(1, kept.failures))
         if unit.process is None and state in RUNS:
             if kept.token is None:  # it was about to be started, and was not
                 unit.kept = kept.model_copy(update={"exec_name": None})
-                self._set(unit, ServiceState.WAITING)
+                self._set(unit, GuestServiceState.WAITING)
             else:
                 self._judge(unit, spec, None)
         elif unit.process is not None and (state not in RUNS or decide.must_restart(kept.spec, spec)):
             if state in RUNS:
-                self._set(unit, ServiceState.WAITING, "it was changed")
+                self._set(unit, GuestServiceState.WAITING, "it was changed")
             self._spawn(self._end(unit, GRACE_S))
 
-    def apply(self, specs: Mapping[str, ServiceSpec]) -> None:
+    def apply(self, specs: Mapping[str, GuestServiceSpec]) -> None:
         """Others are wanted now: what is gone is stopped, what runs otherwise than it should is started again."""
         before, self._specs = self._specs, dict(specs)
         for name, unit in list(self._units.items()):
@@ -136,11 +137,11 @@ class Crew:
             if spec is None:
                 self._leave(name, unit)
             elif name not in before:  # removed and added again while it was still on its way out
-                self._set(unit, ServiceState.WAITING)
+                self._set(unit, GuestServiceState.WAITING)
             elif decide.must_restart(before[name], spec):
                 unit.due_s = 0.0
-                if unit.status.state is not ServiceState.STOPPED:
-                    self._set(unit, ServiceState.WAITING, "it was changed")
+                if unit.status.state is not GuestServiceState.STOPPED:
+                    self._set(unit, GuestServiceState.WAITING, "it was changed")
                 self._spawn(self._end(unit, GRACE_S))
             else:
                 unit.look_s = self._now_s() if unit.process is not None else None
@@ -197,15 +198,19 @@ class Crew:
         """One that backs off keeps its time."""
         for each in decide.with_needs(self._specs, name):
             unit = self._units[each]
-            ended = (ServiceState.STOPPED, ServiceState.FAILED, *((ServiceState.DONE,) if each == name else ()))
+            ended = (
+                GuestServiceState.STOPPED,
+                GuestServiceState.FAILED,
+                *((GuestServiceState.DONE,) if each == name else ()),
+            )
             if unit.status.state in ended:
-                self._set(unit, ServiceState.WAITING)
+                self._set(unit, GuestServiceState.WAITING)
         self._changed()
 
     async def stop(self, name: str) -> None:
         unit = self._known(name)
         async with self._door:
-            self._set(unit, ServiceState.STOPPED, "asked")
+            self._set(unit, GuestServiceState.STOPPED, "asked")
             self._changed()
         await self._end(unit, GRACE_S)
 
@@ -213,7 +218,7 @@ class Crew:
         unit = self._known(name)
         async with self._door:
             unit.due_s = 0.0
-            self._set(unit, ServiceState.WAITING, "asked")
+            self._set(unit, GuestServiceState.WAITING, "asked")
             self._changed()
         await self._end(unit, GRACE_S)
         await self.start(name)
@@ -224,11 +229,11 @@ class Crew:
         if name is None or self._over:
             return False
         state = self._units[name].status.state
-        if state in (ServiceState.HEALTHY, ServiceState.UNHEALTHY):
+        if state in (GuestServiceState.HEALTHY, GuestServiceState.UNHEALTHY):
             return False
         for each in decide.with_needs(self._specs, name):
             # Who connects must not make it start more often than it would by itself.
-            self._units[each].due_s = max(self._units[each].due_s, self._units[each].began_s + decide.BACKOFF_FIRST_S)
+            self._units[each].due_s = max(self._units[each].due_s, self._units[each].began_s + BACKOFF_FIRST_S)
         self._wanted(name)
         return True
 
@@ -271,7 +276,7 @@ class Crew:
         dues = [
             unit.due_s
             for unit in self._units.values()
-            if unit.process is None and unit.status.state in (ServiceState.BACKING_OFF, ServiceState.WAITING)
+            if unit.process is None and unit.status.state in (GuestServiceState.BACKING_OFF, GuestServiceState.WAITING)
         ]
         looks = [u.look_s for u in self._units.values() if u.runs and u.looking is None and u.look_s is not None]
         coming = [s for s in (*dues, *looks) if s > now_s]
@@ -287,10 +292,10 @@ class Crew:
         standings = {name: decide.Standing(unit.status.state) for name, unit in self._units.items()}
         for name in self._specs:
             unit = self._units[name]
-            due = unit.status.state is ServiceState.BACKING_OFF and unit.due_s <= self._now_s()
-            if unit.process is None and (due or unit.status.state is ServiceState.WAITING):
+            due = unit.status.state is GuestServiceState.BACKING_OFF and unit.due_s <= self._now_s()
+            if unit.process is None and (due or unit.status.state is GuestServiceState.WAITING):
                 missing = decide.unmet(self._specs, standings, name)
-                if missing and self._set(unit, ServiceState.WAITING, f"waits for {', '.join(missing)}"):
+                if missing and self._set(unit, GuestServiceState.WAITING, f"waits for {', '.join(missing)}"):
                     self._changed()
 
     async def _start(self, name: str, unit: Unit) -> None:
@@ -299,7 +304,7 @@ class Crew:
         exec_name = f"service-{name}-{self._means.chance(6).hex()}"
         # Written before it is so: the next agent finds by this name what we may not live to write down.
         unit.kept = unit.kept.model_copy(update={"spec": spec, "exec_name": exec_name, "token": None})
-        self._set(unit, ServiceState.STARTING, restarts=unit.status.restarts + again)
+        self._set(unit, GuestServiceState.STARTING, restarts=unit.status.restarts + again)
         self._changed()
         asked = ExecSpec(command=spec.command, user=spec.user, workdir=spec.workdir)
         asked = asked.model_copy(update={"env": {"SKERRY_SERVICE": name} | spec.env})
@@ -318,7 +323,7 @@ class Crew:
         unit.process, unit.stopping, unit.missed = process, False, 0
         unit.ended.clear()
         unit.began_s = self._now_s()
-        unit.look_s = unit.began_s + (decide.look_again_s(unit.kept.spec, ServiceState.STARTING) or 0.0)
+        unit.look_s = unit.began_s + (decide.look_again_s(unit.kept.spec, GuestServiceState.STARTING) or 0.0)
         self._spawn(self._until_ended(unit, name, process))
 
     async def _until_ended(self, unit: Unit, name: str, process: Process) -> None:
@@ -343,7 +348,7 @@ class Crew:
             self._judge(unit, spec, code)
         self._changed()
 
-    def _judge(self, unit: Unit, spec: ServiceSpec, code: int | None, why: str | None = None) -> None:
+    def _judge(self, unit: Unit, spec: GuestServiceSpec, code: int | None, why: str | None = None) -> None:
         """It has ended by itself, or could not be started."""
         ran_s = self._now_s() - unit.began_s if why is None else 0.0
         outcome = decide.after_end(spec, code, ran_s=ran_s, failures=unit.kept.failures)
@@ -364,16 +369,16 @@ class Crew:
                 self._believe(unit, self._specs[name], fault)
         self._news.set()  # also where it was of one that has ended meanwhile: the next one waits to be looked at
 
-    def _believe(self, unit: Unit, spec: ServiceSpec, fault: str | None) -> None:
+    def _believe(self, unit: Unit, spec: GuestServiceSpec, fault: str | None) -> None:
         now_s = self._now_s()
         unit.missed = 0 if fault is None else unit.missed + 1
         before = unit.status.state
         state = decide.after_look(spec, before, well=fault is None, missed=unit.missed, ran_s=now_s - unit.began_s)
         again_s = decide.look_again_s(spec, state)
         unit.look_s = None if again_s is None else now_s + again_s
-        reason = fault if state is ServiceState.UNHEALTHY else None
+        reason = fault if state is GuestServiceState.UNHEALTHY else None
         changed = self._set(unit, state, reason)
-        if state is ServiceState.UNHEALTHY and spec.health is not None and spec.health.restart:
+        if state is GuestServiceState.UNHEALTHY and spec.health is not None and spec.health.restart:
             if changed:
                 self._changed()  # so that it is told of as unhealthy, too
             outcome = decide.after_end(spec, None, ran_s=now_s - unit.began_s, failures=unit.kept.failures)
@@ -423,8 +428,8 @@ class Crew:
 
     # Inside
 
-    def _fresh(self, name: str, spec: ServiceSpec) -> Unit:
-        status = ServiceStatus(name=name, state=ServiceState.WAITING, since=self._means.clock.now())
+    def _fresh(self, name: str, spec: GuestServiceSpec) -> Unit:
+        status = GuestServiceStatus(name=name, state=GuestServiceState.WAITING, since=self._means.clock.now())
         return Unit(Kept(status=status, spec=spec))
 
     def _known(self, name: str) -> Unit:
@@ -432,7 +437,7 @@ class Crew:
             raise NotFound(f"this sandbox has no service {name[:60]}")
         return self._units[name]
 
-    def _set(self, unit: Unit, state: ServiceState, reason: str | None = None, **more: int | None) -> bool:
+    def _set(self, unit: Unit, state: GuestServiceState, reason: str | None = None, **more: int | None) -> bool:
         """Whether that is news."""
         was = unit.status
         since = was.since if state is was.state else self._means.clock.now()

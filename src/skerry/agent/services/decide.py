@@ -6,13 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from skerry.model.service import RUNS, Restart, ServiceSpec, ServiceState
+from skerry.model.guest_service import RUNS, GuestServiceSpec, GuestServiceState
+from skerry.model.restart import backoff_s, failures_after
 
-BACKOFF_FIRST_S = 0.5
-BACKOFF_S_MAX = 60.0
-"""One that never comes up costs one start a minute."""
-STABLE_S = 30.0
-"""One that ran so long is taken to have worked: its next end begins with the shortest wait again."""
 START_S_MAX = 60.0
 """After which one that is still not healthy is called unhealthy."""
 SETTLED_S = 0.5
@@ -20,12 +16,12 @@ SETTLED_S = 0.5
 STARTING_EVERY_S, STARTING_COMMAND_EVERY_S = 0.1, 1.0
 """Between looks at one that starts: others wait for it. A command costs a process, a connection next to nothing."""
 
-Specs = Mapping[str, ServiceSpec]
+Specs = Mapping[str, GuestServiceSpec]
 
 
 @dataclass(frozen=True)
 class Standing:
-    state: ServiceState
+    state: GuestServiceState
     due_s: float = 0.0
     """Not to be started before this time."""
 
@@ -34,7 +30,7 @@ class Standing:
 class Outcome:
     """What becomes of one that has ended."""
 
-    state: ServiceState
+    state: GuestServiceState
     failures: int = 0
     """Ends in a row, with no stable time between."""
     wait_s: float = 0.0
@@ -63,9 +59,9 @@ def _visit(specs: Specs, name: str, found: dict[str, None]) -> None:
         found[name] = None
 
 
-def meets(spec: ServiceSpec, state: ServiceState) -> bool:
+def meets(spec: GuestServiceSpec, state: GuestServiceState) -> bool:
     """Whether those that need it may start."""
-    return state is ServiceState.DONE or (state is ServiceState.HEALTHY and not spec.is_task)
+    return state is GuestServiceState.DONE or (state is GuestServiceState.HEALTHY and not spec.is_task)
 
 
 def unmet(specs: Specs, standings: Mapping[str, Standing], name: str) -> list[str]:
@@ -76,7 +72,7 @@ def to_start(specs: Specs, standings: Mapping[str, Standing], now_s: float) -> l
     return [
         name
         for name in in_order(specs)
-        if standings[name].state in (ServiceState.WAITING, ServiceState.BACKING_OFF)
+        if standings[name].state in (GuestServiceState.WAITING, GuestServiceState.BACKING_OFF)
         and standings[name].due_s <= now_s
         and not unmet(specs, standings, name)
     ]
@@ -88,44 +84,40 @@ def to_stop(specs: Specs, left: Collection[str]) -> list[str]:
     return [name for name in left if name not in needed]
 
 
-def backoff_s(failures: int) -> float:
-    return min(BACKOFF_S_MAX, BACKOFF_FIRST_S * 2 ** min(failures - 1, 30))
+def after_end(spec: GuestServiceSpec, code: int | None, *, ran_s: float, failures: int) -> Outcome:
+    """`code` is None for one whose end nobody saw."""
+    now = failures_after(spec.restart, code, ran_s=ran_s, failures=failures)
+    if now is None:
+        return Outcome(GuestServiceState.DONE if code == 0 else GuestServiceState.FAILED)
+    return Outcome(GuestServiceState.BACKING_OFF, now, backoff_s(now))
 
 
-def after_end(spec: ServiceSpec, code: int | None, *, ran_s: float, failures: int) -> Outcome:
-    """`code` is None for one whose end nobody saw: that is taken for a failure, since the work may not be done."""
-    if code == 0 and spec.restart is not Restart.ALWAYS:
-        return Outcome(ServiceState.DONE)
-    if spec.restart is Restart.NEVER:
-        return Outcome(ServiceState.FAILED)
-    failures = 1 if ran_s >= STABLE_S else failures + 1
-    return Outcome(ServiceState.BACKING_OFF, failures, backoff_s(failures))
-
-
-def after_look(spec: ServiceSpec, state: ServiceState, *, well: bool, missed: int, ran_s: float) -> ServiceState:
+def after_look(
+    spec: GuestServiceSpec, state: GuestServiceState, *, well: bool, missed: int, ran_s: float
+) -> GuestServiceState:
     """`missed`: looks in a row that failed, this one too."""
     if state not in RUNS:
         return state
     if well:
-        return ServiceState.HEALTHY
+        return GuestServiceState.HEALTHY
     looks = spec.looks
     retries = looks.retries if looks is not None else 1
-    if state is ServiceState.STARTING:
-        return ServiceState.UNHEALTHY if ran_s >= START_S_MAX else state
-    return ServiceState.UNHEALTHY if missed >= retries else state
+    if state is GuestServiceState.STARTING:
+        return GuestServiceState.UNHEALTHY if ran_s >= START_S_MAX else state
+    return GuestServiceState.UNHEALTHY if missed >= retries else state
 
 
-def look_again_s(spec: ServiceSpec, state: ServiceState) -> float | None:
+def look_again_s(spec: GuestServiceSpec, state: GuestServiceState) -> float | None:
     """How long until the next look; None: none is needed any more."""
     looks = spec.looks
     if looks is None:
-        return SETTLED_S if state is ServiceState.STARTING else None
-    if state is ServiceState.STARTING:
+        return SETTLED_S if state is GuestServiceState.STARTING else None
+    if state is GuestServiceState.STARTING:
         return min(looks.interval, STARTING_EVERY_S if looks.command is None else STARTING_COMMAND_EVERY_S)
     return looks.interval
 
 
-def must_restart(before: ServiceSpec, after: ServiceSpec) -> bool:
+def must_restart(before: GuestServiceSpec, after: GuestServiceSpec) -> bool:
     """Whether what runs is not what is wanted any more; how it is looked at may change under it."""
     return any(
         getattr(before, field) != getattr(after, field) for field in ("command", "port", "env", "user", "workdir")

@@ -9,14 +9,14 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from skerry.model.fields import Frozen
-from skerry.model.service import ServiceSpec, ServiceStatus
+from skerry.model.guest_service import GuestServiceSpec, GuestServiceStatus
 
 
 class Kept(Frozen):
     """One service."""
 
-    status: ServiceStatus
-    spec: ServiceSpec
+    status: GuestServiceStatus
+    spec: GuestServiceSpec
     """By which it was started."""
     exec_name: str | None = None
     """Of its command, if one may run."""

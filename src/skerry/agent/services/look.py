@@ -19,8 +19,8 @@ from skerry.agent.namespaces import socket_inside
 from skerry.agent.ports.listening import listeners_of
 from skerry.errors import SkerryError
 from skerry.model.exec import ExecSpec
+from skerry.model.guest_service import GuestServiceSpec, Health, MainHealth
 from skerry.model.port import Protocol
-from skerry.model.service import Health, ServiceSpec
 from skerry.runtime.contract import ExecPlan, Process, Runtime
 
 LOOKS_MAX = 64
@@ -47,7 +47,7 @@ class Looks:
         self._chance = chance
         self._turns = asyncio.Semaphore(LOOKS_MAX)
 
-    async def fault(self, sandbox_id: str, spec: ServiceSpec, looks: Health) -> str | None:
+    async def fault(self, sandbox_id: str, spec: GuestServiceSpec, looks: Health) -> str | None:
         """What is wrong with it, in words; None: all is well."""
         async with self._turns:
             try:
@@ -56,13 +56,14 @@ class Looks:
                         return await self._by_command(sandbox_id, spec, looks)
                     assert spec.port is not None, "the model sees to it"
                     network, address = self._place(sandbox_id)
-                    return await _by_port(network, address, spec.port, looks.http)
+                    status = looks.status if isinstance(looks, MainHealth) else None
+                    return await _by_port(network, address, spec.port, looks.http, status)
             except TimeoutError:
                 return f"its health was not answered for within {looks.timeout:g} s"
             except SkerryError as error:
                 return error.say
 
-    async def _by_command(self, sandbox_id: str, spec: ServiceSpec, looks: Health) -> str | None:
+    async def _by_command(self, sandbox_id: str, spec: GuestServiceSpec, looks: Health) -> str | None:
         assert looks.command is not None
         asked = ExecSpec(command=looks.command, env=spec.env, user=spec.user, workdir=spec.workdir)
         plan = replace(self._plan(sandbox_id, asked), name=f"health-{self._chance(6).hex()}")
@@ -82,7 +83,8 @@ async def _end(process: Process) -> None:
     await process.close()
 
 
-async def _by_port(network: Path, address: str | None, port: int, path: str | None) -> str | None:
+async def _by_port(network: Path, address: str | None, port: int, path: str | None, status: int | None) -> str | None:
+    """`status`: the only one that is well."""
     if path is None:
         # The kernel's table, not a connection: that would be one that the program has to serve, and many small servers
         # die of one that goes away at once.
@@ -95,14 +97,14 @@ async def _by_port(network: Path, address: str | None, port: int, path: str | No
             fresh.setblocking(False)
             try:
                 await asyncio.get_running_loop().sock_connect(fresh, (host, port))
-                return await _answer(fresh, port, path)
+                return await _answer(fresh, port, path, status)
             except OSError as error:
                 if error.errno not in _REFUSED:
                     return f"port {port}: {error.strerror}"
     return f"nobody listens on port {port}"
 
 
-async def _answer(connected: socket.socket, port: int, path: str) -> str | None:
+async def _answer(connected: socket.socket, port: int, path: str, status: int | None) -> str | None:
     loop = asyncio.get_running_loop()
     asked = f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: skerry-health\r\nConnection: close\r\n\r\n"
     await loop.sock_sendall(connected, asked.encode())
@@ -115,4 +117,6 @@ async def _answer(connected: socket.socket, port: int, path: str) -> str | None:
     found = _STATUS.match(line)
     if found is None:
         return f"GET {path} was not answered in HTTP"
-    return None if 200 <= int(found[1]) < 400 else f"GET {path} was answered with {int(found[1])}"
+    code = int(found[1])
+    well = 200 <= code < 400 if status is None else code == status
+    return None if well else f"GET {path} was answered with {code}" + (f", not {status}" if status else "")

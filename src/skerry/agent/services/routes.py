@@ -12,10 +12,10 @@ from skerry.agent.sandboxes import Sandboxes
 from skerry.agent.services.services import Services
 from skerry.agent.sleep.sleeper import Sleeper
 from skerry.errors import Invalid
-from skerry.model.service import Service
+from skerry.model.guest_service import GuestService
 
 
-class ServiceRoutes:
+class GuestServiceRoutes:
     def __init__(self, sandboxes: Sandboxes, services: Services, sleeper: Sleeper) -> None:
         self._sandboxes = sandboxes
         self._services = services
@@ -45,7 +45,7 @@ class ServiceRoutes:
             await act(sandbox_id, name)
         spec = self._sandboxes.order_of(sandbox_id).spec.services[name]
         found = {status.name: status for status in self._services.statuses(sandbox_id)}
-        answer = Service(name=name, spec=spec, status=found.get(name))
+        answer = GuestService(name=name, spec=spec, status=found.get(name))
         return Response(answer.model_dump_json(), media_type="application/json")
 
     async def logs(self, request: Request) -> Response:

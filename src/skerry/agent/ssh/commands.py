@@ -14,7 +14,7 @@ from skerry.agent.ssh.forwarded_agent import ForwardedAgent
 from skerry.agent.ssh.inside import Inside, Login, Wanted
 from skerry.errors import Invalid, SkerryError
 from skerry.model.exec import STDERR, WindowSize
-from skerry.model.wire import explain
+from skerry.model.explain import explain
 
 CHUNK_BYTES = 64 * 1024
 FAILED = 255

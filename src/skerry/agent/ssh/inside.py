@@ -53,7 +53,7 @@ class Inside:
     def is_called(self, sandbox_id: str, name: str) -> bool:
         """Whether that is its id or its name. Raises NotFound for one that was deleted."""
         order = self._sandboxes.order_of(sandbox_id)
-        return name in (sandbox_id, order.hostname)
+        return name in (sandbox_id, order.name)
 
     async def used(self, login: Login) -> None:
         """Bytes went through. Wakes it, should it sleep; a connection that is only open does not get here."""
@@ -93,8 +93,9 @@ class Inside:
     def is_its_own(self, login: Login, host: str) -> bool:
         """Whether a host that the client wants to be led to means the sandbox itself. Nothing else is."""
         entry = self._sandboxes.entry(login.sandbox_id)
-        hostname = self._sandboxes.order_of(login.sandbox_id).hostname
-        return host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", hostname, login.sandbox_id, entry.address)
+        order = self._sandboxes.order_of(login.sandbox_id)
+        names = ("localhost", "127.0.0.1", "::1", "0.0.0.0", order.name, order.hostname)
+        return host in (*names, login.sandbox_id, entry.address)
 
     def _user_of(self, login: Login) -> str:
         """Its name or number, without a group."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from skerry.errors import Failed
+from skerry.errors import Failed, TooLarge
+from skerry.model.amounts import format_size
 
 FREEZE_WAIT_S = 1.0
 """After this a snapshot is taken although some process is stuck in the kernel: it is atomic anyway."""
@@ -31,6 +33,16 @@ class GroupUsage:
     memory_peak_bytes: int = 0
     oom_kills: int = 0
     pids: int = 0
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    cpu_quota_us: int
+    """Of processor time in each period."""
+    cpu_period_us: int
+    memory_bytes: int
+    """Swap included: there is none besides."""
+    pids: int
 
 
 class Cgroups(Protocol):
@@ -56,6 +68,11 @@ class Cgroups(Protocol):
     def thaw(self, name: str) -> None: ...
     def squeeze(self, name: str) -> None:
         """Have the kernel drop what it can of the group's memory; takes as long as it takes."""
+        ...
+
+    def limit(self, name: str, held: Ceilings) -> None:
+        """As crun did when it made the group; takes as long as the kernel needs to drop cached files. Raises TooLarge
+        when more memory is in use: then all is set but that."""
         ...
 
     async def kill(self, name: str) -> None:
@@ -129,6 +146,18 @@ class CgroupsV1:
 
     def squeeze(self, name: str) -> None:
         _write(self._folder("memory", name) / "memory.force_empty", "0")
+
+    def limit(self, name: str, held: Ceilings) -> None:
+        _write(self._folder("cpu", name) / "cpu.cfs_quota_us", str(held.cpu_quota_us))
+        _write(self._folder("pids", name) / "pids.max", str(held.pids))
+        memory = self._folder("memory", name)
+        # Swap's limit counts memory too and is never below memory's. Without swap accounting there is none.
+        files = [memory / "memory.limit_in_bytes", memory / "memory.memsw.limit_in_bytes"]
+        if held.memory_bytes > _number(files[0]):
+            files.reverse()
+        for file in files:
+            if not _write(file, str(held.memory_bytes)):
+                raise _too_little(self.usage(name), held)
 
     async def kill(self, name: str) -> None:
         # A process that crun is just moving in is in some trees and not yet in others.
@@ -210,6 +239,16 @@ class CgroupsV2:
     def squeeze(self, name: str) -> None:
         group = self._folder(name)
         _write(group / "memory.reclaim", str(_number(group / "memory.current")))  # Linux 5.19; no file before
+
+    def limit(self, name: str, held: Ceilings) -> None:
+        group = self._folder(name)
+        _write(group / "cpu.max", f"{held.cpu_quota_us} {held.cpu_period_us}")
+        _write(group / "pids.max", str(held.pids))
+        # Asked first: below what cannot be dropped, this kernel would not refuse but kill.
+        used = self.usage(name)
+        if used.memory_bytes > held.memory_bytes:
+            raise _too_little(used, held)
+        _write(group / "memory.max", str(held.memory_bytes))
 
     async def kill(self, name: str) -> None:
         group = self._folder(name)
@@ -322,14 +361,24 @@ def _pids(file: Path) -> list[int]:
     return [int(word) for word in _text(file).split() if word != "0"]
 
 
-def _write(file: Path, text: str) -> None:
+def _too_little(used: GroupUsage, held: Ceilings) -> TooLarge:
+    return TooLarge(
+        f"memory: {format_size(held.memory_bytes)} is less than the {format_size(used.memory_bytes)} in use; "
+        "it goes on with what it had, until its next start",
+        field="memory",
+    )
+
+
+def _write(file: Path, text: str) -> bool:
+    """False when the kernel refuses."""
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
     except OSError:  # no such group (any more), or this kernel has no such file
-        return
+        return True
     try:
         os.write(fd, text.encode())
-    except OSError:  # the group goes away
-        pass
+    except OSError as error:
+        return error.errno == errno.ENODEV  # the group goes away
     finally:
         os.close(fd)
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import posixpath
@@ -9,7 +10,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from skerry.errors import Invalid
+from skerry.errors import Invalid, NoRoom
 from skerry.runtime.container.oci import Identity
 from skerry.runtime.container.syscalls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
@@ -19,6 +20,7 @@ GROUPS_MAX = 256
 RESERVED_FOLDERS = ("proc", "sys", "dev", ".skerry")
 """Mounted over at every start. Anything else by that name would let a link say where."""
 
+_ONE_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WITHIN = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 
 
@@ -45,6 +47,30 @@ class GuestTree:
             if not stat.S_ISDIR(found.st_mode):
                 os.unlink(name, dir_fd=self._root_fd)
                 os.mkdir(name, 0o755, dir_fd=self._root_fd)
+
+    def have_file(self, path: str, field: str) -> None:
+        """A file at exactly that place for another to be mounted over; an empty one is made, and the folders to it.
+        Raises Invalid where a link would lead to some other place, or a folder is in the way."""
+        *folders, name = path.strip("/").split("/")
+        fd = os.dup(self._root_fd)
+        try:
+            for folder in folders:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, 0o755, dir_fd=fd)
+                fd, parent = os.open(folder, _ONE_FOLDER, dir_fd=fd), fd
+                os.close(parent)
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444, dir_fd=fd))
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoRoom("the sandbox's disk is full: not even an empty file can be made", because=path) from None
+            say = f"{field}: {path} cannot be made in the sandbox: a part of it is a link, or no folder"
+            raise Invalid(say, because=str(error), field=field) from None
+        finally:
+            os.close(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise Invalid(f"{field}: {path} is something else than a file in the sandbox", field=field)
 
     def takes_file(self, path: str) -> bool:
         """Whether a file can be bound there: it is a file, or is not there and can be made."""

@@ -13,15 +13,16 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from skerry.errors import Failed, Invalid
+from skerry.errors import Conflict, Failed, Invalid, Unsupported
 from skerry.model.exec import WindowSize
 from skerry.runtime.container import oci
 from skerry.runtime.container.box import Box, Entering
-from skerry.runtime.container.bundle import Bundle, write_private
+from skerry.runtime.container.bundle import Bundle, FolderIds, write_private
 from skerry.runtime.container.console import ConsoleSocket
 from skerry.runtime.container.crun import ENVIRONMENT, Crun, complaint, error_of
 from skerry.runtime.container.exec import ExecFiles, ExecProcess, set_window
 from skerry.runtime.container.guest_tree import GuestTree
+from skerry.runtime.container.memory import have_in_memory
 from skerry.runtime.container.output import OutputReader, make_fifo
 from skerry.runtime.container.seccomp import profile
 from skerry.runtime.container.spawn import Child, start_ticks
@@ -64,12 +65,13 @@ class Layout:
     def has(self, sandbox_id: str) -> bool:
         return self.bundle(sandbox_id).exists or self.pipes(sandbox_id).exists()
 
-    def make(self) -> None:
-        for name in ("fifo", "exits", "crun"):
-            (self.run_path / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self.run_path / "bundles").mkdir(exist_ok=True)
+    def make(self) -> bool:
+        """Whether all that may hold an environment is in memory now."""
+        (self.run_path / "exits").mkdir(parents=True, exist_ok=True, mode=0o700)
+        in_memory = [have_in_memory(self.run_path, name) for name in ("fifo", "crun", "bundles")]
         for folder in (self.run_path, self.run_path / "bundles"):
             folder.chmod(PASSABLE)
+        return all(in_memory)
 
 
 class Launcher:
@@ -80,11 +82,14 @@ class Launcher:
         self._init_binary = init_binary
         self._cgroup_path = cgroup_path
         self._seccomp = profile()
+        self._in_memory = False
         self._compiled: bytes | None = None
         """The same as crun compiled it for the first sandbox we started: it need not do so again."""
 
     def open(self) -> None:
-        """A copy of init of our own, beside empty folders for each guest's own: what guests see at /.skerry."""
+        """The folders, and a copy of init of our own, beside empty ones for each guest's own: what guests see at
+        /.skerry."""
+        self._in_memory = self._layout.make()
         self._crun.open(self._layout.programs)
         folder = self._layout.guest_folder
         for own in ("run", "policy"):
@@ -109,27 +114,33 @@ class Launcher:
         self._layout.pipes(plan.sandbox_id).mkdir(parents=True, exist_ok=True, mode=0o700)
         user_namespace_fd = os.open(plan.slot.user_namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            who = self._configure(plan, disk, bundle, user_namespace_fd)
+            who = await self._configure(plan, disk, bundle, user_namespace_fd)
             bundle.mount_disk(disk, user_namespace_fd)
             return await self._run(plan, bundle, who, on_output)
         finally:
             os.close(user_namespace_fd)
             bundle.unmount()
 
-    def _configure(self, plan: StartPlan, disk: Path, bundle: Bundle, user_namespace_fd: int) -> oci.Identity:
+    async def _configure(self, plan: StartPlan, disk: Path, bundle: Bundle, user_namespace_fd: int) -> oci.Identity:
         with GuestTree(disk) as tree:
             tree.reserve_folders()
             who = tree.identity(plan.user, field="user")
             path_variable = plan.env.get("PATH", oci.PATH_DEFAULT)
             # With folders of the host in it, the program may lie in one of them: then only trying tells.
-            if plan.command and not plan.spec.mounts:
+            if plan.command and not plan.mounts:
                 program = plan.command[0]
                 if not tree.can_run(program, path_variable=path_variable, workdir=plan.workdir):
                     raise Invalid(f"the sandbox has no program {program[:200]} that can be run", field="command")
             binds = bundle.system_binds(plan, tree, self._layout.guest_folder)
-        binds += bundle.mount_folders(plan.spec.mounts, user_namespace_fd)
+            secrets = bundle.mount_secrets(plan, tree)
+        with contextlib.closing(FolderIds(user_namespace_fd, who, plan.slot.uid_base)) as ids:
+            binds += await bundle.mount_folders(plan.mounts, ids)
+        binds += secrets
+        devices = bundle.devices(plan.devices)
+        binds += [bind for bind, _ in devices]
         command = [oci.GUEST_INIT, "--", *plan.command] if plan.command else [oci.GUEST_INIT, "-P"]
-        main = oci.process(command, env=plan.env, workdir=plan.workdir, who=who, open_files_max=_open_files_max())
+        env = self._env(plan.env, plan.secret_env)
+        main = oci.process(command, env=env, workdir=plan.workdir, who=who, open_files_max=_open_files_max())
         bundle.write_config(
             oci.config(
                 main=main,
@@ -141,9 +152,20 @@ class Launcher:
                 binds=binds,
                 seccomp=self._seccomp,
                 compiled=self._compiled,
+                devices=[device for _, device in devices],
             )
         )
         return who
+
+    def _env(self, plain: dict[str, str], secret: dict[str, str]) -> dict[str, str]:
+        """crun reads it from a file, and writes it into one of its own."""
+        if secret and not self._in_memory:
+            raise Unsupported(
+                "secrets: this machine keeps what crun is told on a disk, where no secret may be: serve with --run-dir "
+                "in memory, or start the machine again",
+                field="secrets",
+            )
+        return plain | secret
 
     async def _run(
         self, plan: StartPlan, bundle: Bundle, who: oci.Identity, on_output: OnOutput
@@ -172,14 +194,14 @@ class Launcher:
 
     async def exec(self, box: Box, plan: ExecPlan, members: Members) -> tuple[ExecProcess, Entering]:
         # As the guest sees it, with everything that is mounted there.
-        with GuestTree(Path(f"/proc/{box.main.pid}/root")) as tree:
+        with _root_of(box.main) as tree:
             who = tree.identity(plan.user, field="user")
             if not tree.is_folder(plan.workdir or "/"):
                 raise Invalid(f"the sandbox has no folder {plan.workdir[:200]}", field="workdir")
         files = ExecFiles(self._layout.pipes(box.sandbox_id), plan.name or secrets.token_hex(8))
         wanted = oci.process(
             plan.command,
-            env=plan.env,
+            env=self._env(plan.env, plan.secret_env),
             workdir=plan.workdir,
             who=who,
             open_files_max=_open_files_max(),
@@ -281,6 +303,15 @@ class Launcher:
             reader = OutputReader.open(path, lambda _: None)
             if reader is not None:
                 box.keep_draining(reader, path)
+
+
+def _root_of(main: Child) -> GuestTree:
+    """Of a main process that may have ended a moment ago, which its box has not heard of yet. Then /proc has no root
+    of it, or refuses one to whoever was on the way to it."""
+    try:
+        return GuestTree(Path(f"/proc/{main.pid}/root"))
+    except (FileNotFoundError, ProcessLookupError, PermissionError) as error:
+        raise Conflict("the sandbox does not run; start it first", because=str(error)) from None
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from skerry.errors import Failed, NoRoom
+from skerry.model.amounts import format_size
 from skerry.runtime.container.syscalls import fallocate, ioctl
 
 GIB = 1024**3
@@ -86,7 +87,7 @@ def _allocate(file: Path, size_bytes: int, more_bytes: int) -> None:
     free_bytes = _free_bytes(file.parent)
     if more_bytes + HOST_RESERVE_BYTES > free_bytes:
         raise NoRoom(
-            f"the pool needs {more_bytes / GIB:.1f} GiB below {file.parent} and {free_bytes / GIB:.1f} GiB are free: "
+            f"the pool needs {format_size(more_bytes)} below {file.parent} and {format_size(free_bytes)} are free: "
             "free some, or set SKERRY_POOL_SIZE (1GiB or more) or SKERRY_DATA_DIR to a larger disk",
             field="pool_size",
         )
@@ -97,7 +98,7 @@ def _allocate(file: Path, size_bytes: int, more_bytes: int) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise NoRoom(
-                f"no room for a pool of {size_bytes / GIB:.1f} GiB in {file.parent}", because=str(error)
+                f"no room for a pool of {format_size(size_bytes)} in {file.parent}", because=str(error)
             ) from None
         raise Failed(
             f"the disk below {file.parent} cannot allocate a file in advance: set SKERRY_POOL_PATH to a btrfs folder",

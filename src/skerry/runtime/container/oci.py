@@ -11,6 +11,7 @@ from typing import Any
 
 from skerry.model.exec import WindowSize
 from skerry.model.sandbox import MIB, SandboxSpec
+from skerry.runtime.container.cgroups import Ceilings
 from skerry.runtime.container.seccomp import Profile
 from skerry.runtime.contract import Slot
 
@@ -94,6 +95,17 @@ class Bind:
     source: Path
     target: str
     readonly: bool
+    noexec: bool = False
+    device: bool = False
+    """It is a device, which is to live."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A character device of the host."""
+
+    major: int
+    minor: int
 
 
 def process(
@@ -146,6 +158,7 @@ def config(
     binds: Sequence[Bind],
     seccomp: Profile,
     compiled: bytes | None = None,
+    devices: Sequence[Device] = (),
 ) -> Json:
     """The whole sandbox. `compiled` is what crun made of `seccomp` before, which it then takes as it is."""
     annotations = {COMPILED_FILTER: base64.b64encode(compiled).decode()} if compiled else {}
@@ -169,7 +182,7 @@ def config(
             "uidMappings": mapping,
             "gidMappings": mapping,
             "cgroupsPath": cgroup,
-            "resources": resources(spec),
+            "resources": resources(spec, devices),
             "sysctl": SYSCTLS,
             "seccomp": seccomp,
             "maskedPaths": list(MASKED),
@@ -179,18 +192,28 @@ def config(
     }
 
 
-def resources(spec: SandboxSpec) -> Json:
+def ceilings(spec: SandboxSpec) -> Ceilings:
+    return Ceilings(
+        cpu_quota_us=max(CPU_QUOTA_US_MIN, round(spec.cpu * CPU_PERIOD_US)),
+        cpu_period_us=CPU_PERIOD_US,
+        memory_bytes=spec.memory,
+        pids=spec.pids,
+    )
+
+
+def resources(spec: SandboxSpec, devices: Sequence[Device] = ()) -> Json:
     """Hard ceilings. Device rules begin with deny-all: without it the others would mean nothing."""
-    quota_us = max(CPU_QUOTA_US_MIN, round(spec.cpu * CPU_PERIOD_US))
+    held = ceilings(spec)
+    usable = (*DEVICES, *((each.major, each.minor) for each in devices))
     return {
         "devices": [
             {"allow": False, "access": "rwm"},
-            *({"allow": True, "type": "c", "major": major, "minor": minor, "access": "rw"} for major, minor in DEVICES),
+            *({"allow": True, "type": "c", "major": major, "minor": minor, "access": "rw"} for major, minor in usable),
             {"allow": True, "type": "c", "major": TERMINAL_MAJOR, "access": "rw"},
         ],
-        "memory": {"limit": spec.memory, "swap": spec.memory},
-        "cpu": {"quota": quota_us, "period": CPU_PERIOD_US},
-        "pids": {"limit": spec.pids},
+        "memory": {"limit": held.memory_bytes, "swap": held.memory_bytes},
+        "cpu": {"quota": held.cpu_quota_us, "period": held.cpu_period_us},
+        "pids": {"limit": held.pids},
     }
 
 
@@ -213,5 +236,11 @@ def _mount(target: str, kind: str, *options: str) -> Json:
 
 
 def _bind_mount(bind: Bind) -> Json:
-    options = ["bind", "nosuid", "nodev", *(["ro"] if bind.readonly else [])]
+    options = [
+        "bind",
+        "nosuid",
+        "dev" if bind.device else "nodev",
+        *(["ro"] if bind.readonly else []),
+        *(["noexec"] if bind.noexec else []),
+    ]
     return {"destination": bind.target, "type": "bind", "source": str(bind.source), "options": options}

@@ -1,4 +1,4 @@
-"""Where disks live: images, disks and checkpoints as subvolumes of one btrfs, each verb whole or not at all."""
+"""Where disks live: images, disks, checkpoints, volumes as subvolumes of one btrfs, each verb whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from skerry.errors import Failed, NoRoom, NotFound
+from skerry.errors import Failed, Invalid, NoRoom, NotFound
+from skerry.model.amounts import format_size
 from skerry.runtime.container import btrfs, loop
 from skerry.runtime.container.syscalls import (
     MS_BIND,
@@ -29,7 +30,7 @@ LOW_ROOM_RETRY_S = 30.0
 """A caller that got NoRoom may come again after this; deleted disks are really gone by then."""
 CLEANING_WAIT_S = 0.5
 CLOSE_WAIT_S = 10.0
-FOLDERS = ("images", "disks", "checkpoints", "incoming", "trash")
+FOLDERS = ("images", "disks", "checkpoints", "volumes", "incoming", "trash")
 
 log = logging.getLogger(__name__)
 
@@ -228,6 +229,52 @@ class Pool:
             await _to_the_end(lambda: _flush_folder(disk.parent))
         finally:
             self._discard(fresh)
+
+    # Volumes
+
+    async def create_volume(
+        self, volume_id: str, source: str | None, limit_bytes: int | None, *, readonly: bool = False
+    ) -> None:
+        """An empty folder of the guests' root, or a copy of another; the limit is set last, and again if repeated."""
+        target = self._root / "volumes" / volume_id
+        if not target.exists():
+            origin = self.volume_path(source) if source is not None else None
+            await self._require_room()
+            if origin is not None:
+                await self._snapshot(origin, target, readonly=readonly)
+            else:
+                await self._empty_volume(target)
+        if limit_bytes is not None:
+            btrfs.set_limit(target, limit_bytes)
+
+    async def _empty_volume(self, target: Path) -> None:
+        draft = self._incoming(target.name)
+        try:
+            btrfs.subvolume_create(draft)
+            draft.chmod(0o755)
+            await self._snapshot(draft, target, readonly=False)  # durable and visible, in one step
+        except OSError as error:
+            raise _translated(error) from error
+        finally:
+            self._discard(draft)
+
+    async def resize_volume(self, volume_id: str, limit_bytes: int) -> None:
+        path = self.volume_path(volume_id)
+        await asyncio.to_thread(btrfs.sync, self._root)  # what is not written yet is not counted yet
+        used_bytes = btrfs.usage_bytes(path)
+        if used_bytes > limit_bytes:
+            raise Invalid(f"size: the volume holds {format_size(used_bytes)} already", field="size")
+        btrfs.set_limit(path, limit_bytes)
+
+    def volume_path(self, volume_id: str) -> Path:
+        return self._existing(self._root / "volumes" / volume_id, f"this machine has no volume {volume_id}")
+
+    async def volumes(self) -> dict[str, int]:
+        """Id -> bytes charged to it, by the kernel's count of some seconds ago."""
+        return {name: btrfs.usage_bytes(self._root / "volumes" / name) for name in self._names("volumes")}
+
+    async def delete_volume(self, volume_id: str) -> None:
+        self._discard(self._root / "volumes" / volume_id)
 
     async def room(self) -> tuple[int, int]:
         """(bytes in all, bytes free)."""

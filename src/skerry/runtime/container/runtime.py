@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from skerry.errors import Conflict, Failed
-from skerry.model.sandbox import MIB, ExitReason
+from skerry.model.sandbox import MIB, ExitReason, SandboxSpec
 from skerry.runtime.container import crun as crun_words
+from skerry.runtime.container import oci
 from skerry.runtime.container.attach_wait import AttachWait
 from skerry.runtime.container.box import Box
 from skerry.runtime.container.cgroups import Cgroups
@@ -77,7 +78,6 @@ class ContainerRuntime:
         except (OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         await self._pool.open()
-        self._layout.make()
         self._launcher.open()
         self._attach_wait.open()
         await asyncio.to_thread(settle_runs, self._crun.root)
@@ -136,6 +136,25 @@ class ContainerRuntime:
 
     async def delete_checkpoint(self, checkpoint_id: str) -> None:
         await self._pool.delete_checkpoint(checkpoint_id)
+
+    # Volumes
+
+    async def create_volume(
+        self, volume_id: str, source: str | None, limit_bytes: int | None, *, readonly: bool = False
+    ) -> None:
+        await self._pool.create_volume(volume_id, source, limit_bytes, readonly=readonly)
+
+    async def resize_volume(self, volume_id: str, limit_bytes: int) -> None:
+        await self._pool.resize_volume(volume_id, limit_bytes)
+
+    def volume_path(self, volume_id: str) -> Path:
+        return self._pool.volume_path(volume_id)
+
+    async def volumes(self) -> dict[str, int]:
+        return await self._pool.volumes()
+
+    async def delete_volume(self, volume_id: str) -> None:
+        await self._pool.delete_volume(volume_id)
 
     # Life
 
@@ -300,6 +319,12 @@ class ContainerRuntime:
                 box.frozen = False
 
     # While it runs
+
+    async def limit(self, sandbox_id: str, spec: SandboxSpec) -> None:
+        box = self._boxes.get(sandbox_id)
+        if box is not None and box.runs:
+            await self._pool.set_limit(sandbox_id, spec.disk)
+            await asyncio.to_thread(self._cgroups.limit, sandbox_id, oci.ceilings(spec))
 
     def main_pid(self, sandbox_id: str) -> int | None:
         box = self._boxes.get(sandbox_id)

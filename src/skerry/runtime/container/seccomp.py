@@ -15,7 +15,7 @@ from typing import Any
 
 from skerry.runtime.container.ioctls import allowed_ioctls
 
-ENOSYS, EPERM = 38, 1
+ENOSYS, EPERM, EPROTONOSUPPORT = 38, 1, 93
 
 FILES = """
     access chdir chmod chown chroot close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fadvise64
@@ -80,7 +80,7 @@ CLONE_NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET."""
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
-NETLINK_ROUTE, NETLINK_SOCK_DIAG = 0, 4
+NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_AUDIT = 0, 4, 9
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0x40000, 0xFFFFFFFF)
 """Plain, 32-bit, old version number, both, no address randomisation (gdb), and asking which it is."""
 
@@ -112,6 +112,13 @@ def profile(machine: str | None = None) -> Profile:
         allow("clone", masked(0, CLONE_NEW_NAMESPACES, 0)),
         *(allow("socket", equals(0, family)) for family in (AF_UNIX, AF_INET, AF_INET6)),
         *(allow("socket", equals(0, AF_NETLINK), equals(2, kind)) for kind in (NETLINK_ROUTE, NETLINK_SOCK_DIAG)),
+        # As a kernel without auditing answers. useradd, groupadd and login go on after that, and give up after ENOSYS.
+        {
+            "names": ["socket"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": EPROTONOSUPPORT,
+            "args": [equals(0, AF_NETLINK), equals(2, NETLINK_AUDIT)],
+        },
         allow("socketpair", equals(0, AF_UNIX)),
         *(allow("personality", equals(0, persona)) for persona in PERSONALITIES),
         *(allow("ioctl", masked(1, cube.mask, cube.value)) for cube in allowed_ioctls()),

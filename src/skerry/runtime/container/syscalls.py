@@ -15,6 +15,7 @@ CLONE_NEWNET = 0x4000_0000
 
 MS_NOSUID = 2
 MS_NODEV = 4
+MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_NOATIME = 1024
 MS_BIND = 4096
@@ -80,6 +81,17 @@ def mount(source: Path | str | None, target: Path, kind: str | None, flags: int 
     _check(result, source if source is not None else "none", target)
 
 
+def mount_in_memory(target: Path, options: str) -> None:
+    """A tmpfs, not swapped out where the kernel can promise that (Linux 6.4)."""
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    try:
+        mount("tmpfs", target, "tmpfs", flags, f"{options},noswap")
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount("tmpfs", target, "tmpfs", flags, options)
+
+
 def umount(target: Path, *, lazy: bool = False) -> bool:
     """umount2(2), never through a symlink; False when nothing was mounted there."""
     flags = UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0)
@@ -129,6 +141,13 @@ def openat2(directory_fd: int, path: str | bytes, flags: int, mode: int = 0, res
         result = _LIBC.syscall(number, directory_fd, name, how, size)
         tries += 1
     return _check(result, os.fsdecode(path))
+
+
+def file_system_of(path: Path) -> int:
+    """Its kind, by the number in statfs(2)."""
+    block = ctypes.create_string_buffer(256)
+    _check(_LIBC.statfs(os.fsencode(path), block), path)
+    return struct.unpack_from("=Q", block)[0]
 
 
 def exchange(one: Path, other: Path) -> None:

@@ -1,0 +1,1 @@
+"""Weights that this machine has, and where they come from."""

@@ -1,0 +1,1 @@
+"""safetensors to GGUF, in a program of its own."""
