@@ -10,6 +10,7 @@ SkerryError
 │   ├── AlreadyExists   take another name
 │   ├── InUse           remove its users first
 │   ├── Protected       switch off its protection first
+│   ├── RestartNeeded   stop it, ask again, start it
 │   └── IllegalMove     a state machine was asked for an arrow it does not have
 ├── TooLarge            send less
 ├── LimitReached        a named limit is full; remove something or raise it
@@ -89,6 +90,10 @@ class Protected(Conflict):
     code = "protected"
 
 
+class RestartNeeded(Conflict):
+    code = "restart_needed"
+
+
 class IllegalMove(Conflict):
     code = "illegal_move"
 
@@ -136,3 +141,10 @@ def from_wire(body: object) -> SkerryError:
         field=fields.get("field"),
         retry_after_s=fields.get("retry_after_s"),
     )
+
+
+def told_of(key: str, error: SkerryError) -> SkerryError:
+    """The same error, saying whose it is. By its code: a kind may be made of other things than a sentence."""
+    say = error.say if error.say.startswith(f"{key}: ") else f"{key}: {error.say}"
+    kind = BY_CODE.get(error.code, SkerryError)
+    return kind(say, because=error.because, field=error.field, retry_after_s=error.retry_after_s)

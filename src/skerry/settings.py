@@ -9,12 +9,14 @@ import hashlib
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from skerry.model.fields import Size
+from skerry.model.fields import Labels, Size
+from skerry.model.node import TAINTS_MAX, Taint
+from skerry.model.resources import AcceleratorSetting, Extras
 from skerry.model.sandbox import GIB, MIB
 from skerry.model.sleep import SleepAfter
 
@@ -24,6 +26,22 @@ def _subnet(cidr: str) -> str:
     if network.version != 4 or not 16 <= network.prefixlen <= 24:
         raise ValueError("expected an IPv4 range between /16 and /24, such as 10.201.0.0/16")
     return str(network)
+
+
+def _subnets(cidr: str) -> str:
+    network = ipaddress.ip_network(cidr)
+    if network.version != 4 or not 8 <= network.prefixlen <= 24:
+        raise ValueError("expected an IPv4 range between /8 and /24, such as 10.202.0.0/15")
+    return str(network)
+
+
+def _reachable(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", text):
+            raise ValueError("expected a network such as 10.0.0.0/24, an address, or a host name") from None
+        return text.lower()
 
 
 def _address(text: str) -> str:
@@ -80,8 +98,24 @@ class Settings(BaseSettings):
     None: a quarter of what is free at first start, at least 4 GiB and at most 256 GiB."""
     pool_reserve: Annotated[Size, Field(ge=0)] = 256 * MIB
     """Below this much free space nothing new is created, so that what runs can go on writing."""
+    models_path: Path | None = None
+    """Where models are kept, on a file system of which sandboxes may mount folders. None: in data_dir."""
+    models_reserve: Annotated[Size, Field(ge=0)] = 1 * GIB
+    """Free space that models leave there: the database and the logs may live on the same disk."""
+    models_size_max: Annotated[Size, Field(ge=1 * MIB)] = 2 * 1024 * GIB
+    """Of one model. The largest that are published are below it; a listing that claims more is a mistake."""
+    model_endpoints: dict[Literal["hf", "s3", "ollama"], str] = {}
+    """URLs of servers to ask in place of huggingface.co, of AWS and of registry.ollama.ai: mirrors of our own."""
     network_subnet: Annotated[str, AfterValidator(_subnet)] = "10.201.0.0/16"
     """Sandboxes' addresses, four to each. A /16 holds 16,384 sandboxes."""
+    job_subnets: Annotated[str, AfterValidator(_subnets)] = "10.202.0.0/15"
+    """Where the private networks of jobs' gangs get their addresses. A /15 has room for gangs of 131,072 in all."""
+    webhooks_private: bool = False
+    """Whether jobs may send notices to this machine and to private networks. Not by default: a job's owner would reach
+    what only the server can."""
+    service_addresses: list[Annotated[str, AfterValidator(_reachable)]] = []
+    """Networks and host names of servers that are not ours to which services may lead; none by default, since a gateway
+    reaches what this machine reaches, its own loopback included."""
     nameserver: Annotated[str, AfterValidator(_address)] | None = None
     """Where names that sandboxes ask for are looked up. None: this host's first nameserver that is not on loopback."""
     slots_ahead: Annotated[int, Field(ge=0, le=256)] = 12
@@ -92,8 +126,17 @@ class Settings(BaseSettings):
     """Size at which a sandbox's log is rotated and compressed."""
     logs_keep: Annotated[int, Field(ge=0, le=100)] = 5
     """Compressed logs kept of each sandbox."""
+    job_logs_bytes_max: Annotated[Size, Field(ge=1 * MIB)] = 10 * GIB
+    """What jobs have printed, kept on one machine after their sandboxes are gone. The oldest goes first."""
     sandboxes_max: Annotated[int, Field(ge=1, le=16_000)] = 4000
     """On one machine, in any state but deleted."""
+    volumes_max: Annotated[int, Field(ge=1, le=16_000)] = 1000
+    """On one machine, in any state but deleted. Each is a subvolume with an account, which this bounds."""
+    job_sandboxes_max: Annotated[int, Field(ge=1, le=16_000)] = 2000
+    """Those of jobs among them. Half: what people start by hand always finds a number that is free."""
+    job_waiting_max: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Tasks of one job that wait in the queue at once. The others are made as these start: a job of a hundred thousand
+    neither fills the machine's books nor hides jobs that come later and are worth more."""
     cpu_overcommit: Annotated[float, Field(ge=1, le=10_000)] = 128.0
     """Promised cores per real one. A sandbox's cpu is a ceiling and most idle; too many busy ones only slow down."""
     memory_overcommit: Annotated[float, Field(ge=1, le=1000)] = 16.0
@@ -109,6 +152,14 @@ class Settings(BaseSettings):
     body_bytes_max: Annotated[Size, Field(ge=1024)] = 16 * MIB
     """Largest JSON body; files and archives are streamed and have their own limit."""
     upload_bytes_max: Annotated[Size, Field(ge=1 * MIB)] = 64 * GIB
+    accelerators: Annotated[list[AcceleratorSetting], Field(max_length=16)] = []
+    """Of this machine, by kind, in the order of their numbers. None: NVIDIA's, if nvidia-smi is there and tells."""
+    extras: Extras = {}
+    """What else of this machine is counted and given out, by name: {"license": 4}."""
+    node_labels: Labels = {}
+    """Of this machine: what queues choose their nodes by, and sandboxes where they run."""
+    node_taints: Annotated[list[Taint], Field(max_length=TAINTS_MAX)] = []
+    """KEY=VALUE each: only work that tolerates all of them runs on this machine."""
     mirror: str | None = None
     """Debian mirror for image recipes; None: the one this host's apt uses."""
 
@@ -160,6 +211,10 @@ class Settings(BaseSettings):
     @property
     def url_secret_path(self) -> Path:
         return self.data_dir / "url.secret"
+
+    @property
+    def secrets_key_path(self) -> Path:
+        return self.data_dir / "secrets.key"
 
     @property
     def url_scheme(self) -> str:

@@ -46,6 +46,23 @@ async def test_a_network_is_made_listed_and_deleted(api: Api) -> None:
     assert (await network(api)).status == 201
 
 
+async def test_networks_are_found_by_their_labels(api: Api) -> None:
+    for number, labels in enumerate(
+        ({"app": "shop", "tier": "1"}, {}, {"app": "shop"}, {"app": "blog"}, {"app": "shop"})
+    ):
+        assert (await network(api, f"n{number}", f"10.79.{number}.0/24", labels=labels)).json["labels"] == labels
+
+    async def named(query: str) -> tuple[list[str], str | None]:
+        found = (await api.call("GET", f"{NETWORKS}?{query}")).json
+        return [each["name"] for each in found["items"]], found["next_page_token"]
+
+    assert await named("label=app=shop&label=tier=1") == (["n0"], None)
+    first, token = await named("label=app=shop&limit=2")
+    assert (first, await named(f"label=app=shop&limit=2&page_token={token}")) == (["n0", "n2"], (["n4"], None))
+    assert len((await named("limit=5"))[0]) == 5
+    failed(await api.call("GET", f"{NETWORKS}?label=app"), 400, "invalid", "label")
+
+
 async def test_no_two_ranges_overlap(api: Api) -> None:
     await network(api)
     said = failed(await network(api, "other", "10.77.0.0/16"), 409, "in_use", "subnet")

@@ -23,10 +23,10 @@ async def box(api: Api) -> str:
 
 async def eventually(api: Api, closed: int) -> None:
     for _ in range(200):
-        if api.agent.closed_streams == closed:
+        if api.agent.passage.closed_streams == closed:
             return
         await asyncio.sleep(0.01)
-    pytest.fail(f"{api.agent.closed_streams} streams closed, not {closed}")
+    pytest.fail(f"{api.agent.passage.closed_streams} streams closed, not {closed}")
 
 
 async def test_answers_and_errors_pass_unchanged(api: Api, box: str) -> None:
@@ -40,7 +40,7 @@ async def test_answers_and_errors_pass_unchanged(api: Api, box: str) -> None:
     bad = await api.call("POST", f"{ONE}/exec", {"command": ["bad"]})
     assert (bad.status, bad.json["error"]["field"]) == (400, "workdir")
     for ref in (box, box[:8], box[3:9]):
-        assert (await api.call("GET", f"/v1/sandboxes/{ref}/stats")).json == {"pids": 1}
+        assert (await api.call("GET", f"/v1/sandboxes/{ref}/stats")).json["pids"] == 1
 
 
 async def test_big_files_stream_both_ways(api: Api, box: str) -> None:

@@ -26,7 +26,7 @@ async def refused(api: Api, ports: list[dict[str, Any]]) -> str:
 async def test_a_port_has_one_owner_and_whoever_comes_second_is_told_its_name(api: Api) -> None:
     await api.image()
     box = await api.sandbox(name="one", ports=[at(8080), at(53, protocol="udp", ip="0.0.0.0")])
-    assert box["spec"]["ports"][0] == {"ip": "127.0.0.1", "host": 8080, "guest": 80, "protocol": "tcp"}
+    assert box["spec"]["ports"][0] == at(8080, ip="127.0.0.1", protocol="tcp", auto_correct=False, wanted=None)
     said = "ports: 127.0.0.1:8080 is published by sandbox one; choose another"
     assert await refused(api, [at(8080)]) == said
     assert "0.0.0.0:8080 is published by sandbox one" in await refused(api, [at(8081), at(8080, ip="0.0.0.0")])
@@ -75,6 +75,31 @@ async def test_stopping_gives_it_back_and_starting_asks_for_it_again(api: Api) -
     assert (await api.call("POST", f"{ONE}/start?wait_s=5")).json["state"] == "running"
 
 
+async def test_one_that_may_be_corrected_gets_another_and_keeps_it(api: Api) -> None:
+    await api.image()
+    wish = at(8080, auto_correct=True)
+
+    def place(body: Any) -> tuple[int, int | None]:
+        [port] = body["spec"]["ports"]
+        return port["host"], port["wanted"]
+
+    assert place(await api.sandbox(name="first", ports=[wish])) == (8080, None)
+    found, wanted = place(await api.sandbox(name="one", ports=[wish]))
+    assert (20_000 <= found < 30_000, wanted) == (True, 8080)
+    again = await api.call("POST", f"{ONE}/ports", wish)
+    assert (again.status, again.json["error"]["code"]) == (409, "already_exists")
+    assert (await api.call("DELETE", "/v1/sandboxes/first?wait_s=5")).status == 200
+    assert place((await api.call("PATCH", ONE, {"ports": [wish]})).json) == (found, 8080), "also when it is free again"
+    await api.call("POST", f"{ONE}/stop?wait_s=5")
+    api.agent.held_ports = [{"ip": "0.0.0.0", "host": found, "protocol": "tcp"}]
+    started = (await api.call("POST", f"{ONE}/start?wait_s=5")).json
+    assert (started["state"], place(started)[0] != found, place(started)[1]) == ("running", True, 8080)
+    [fork] = (await api.call("POST", f"{ONE}/fork?wait_s=5")).json["items"]
+    assert place(fork)[1] is None
+    added = await api.call("POST", f"{ONE}/ports", at(found, guest=81, auto_correct=True))
+    assert (added.json["host"] != found, added.json["wanted"]) == (True, found), "another program has it"
+
+
 async def test_forks_get_ports_of_their_own(api: Api) -> None:
     await api.image()
     await api.sandbox(name="one", ports=[at(8080), at(9000, guest=81, ip="0.0.0.0", protocol="udp")])
@@ -92,7 +117,7 @@ async def test_ports_come_and_go_while_it_runs(api: Api) -> None:
     await api.image()
     box = await api.sandbox(name="one", ports=[at(8080)])
     added = await api.call("POST", f"{ONE}/ports", at(8081, guest=81))
-    assert (added.status, added.json) == (201, at(8081, guest=81, ip="127.0.0.1", protocol="tcp"))
+    assert (added.status, added.json["host"], added.json["ip"]) == (201, 8081, "127.0.0.1")
     chosen = await api.call("POST", f"{ONE}/ports", at(None))
     assert 20_000 <= chosen.json["host"] < 30_000
     twice = await api.call("POST", f"{ONE}/ports", at(8081, ip="0.0.0.0"))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from skerry.client import shares
 from skerry.control.app import Control
-from skerry.errors import Invalid
+from skerry.errors import Invalid, Unavailable
 from skerry.telemetry import Log
 from tests.control.conftest import Api, serving
 from tests.reconcile.fake_agent import FakeAgent
@@ -150,8 +151,52 @@ async def test_update_name_and_labels(api: Api) -> None:
     assert (await api.call("GET", ONE)).status == 404
     taken = await api.call("PATCH", "/v1/sandboxes/uno", {"name": "two"})
     assert (taken.status, taken.json["error"]["code"]) == (409, "already_exists")
-    restart = await api.call("PATCH", "/v1/sandboxes/uno", {"memory": "1GiB"})
-    assert (restart.status, restart.message) == (400, "memory: there is no such field")
+    another = await api.call("PATCH", "/v1/sandboxes/uno", {"image": "debian:12"})
+    assert (another.status, another.message) == (400, "image: there is no such field")
+
+
+async def test_limits_change_while_it_runs_but_not_below_what_is_in_use(api: Api) -> None:
+    await api.image()
+    box = await api.sandbox(name="one")
+    changed = await api.call("PATCH", f"{ONE}?wait_s=5", {"memory": "2GiB", "cpu": 2, "pids": 99, "disk": "20GiB"})
+    assert (changed.status, changed.json["applied"], changed.json["state"]) == (200, True, "running")
+    assert api.agent.world.boxes[box["id"]].order.spec.memory == 2 * 1024**3
+    large = await api.call("PATCH", ONE, {"memory": "512GiB"})
+    assert (large.status, large.message) == (400, "memory: 512GiB is not allowed; the largest machine has 8.0GiB")
+    api.agent.used = {"memory_bytes": 300 * 1024**2, "disk_bytes": 3 * 1024**3}
+    for field, less, used in (("memory", "256MiB", "300MiB"), ("disk", "2.0GiB", "3.0GiB")):
+        small = await api.call("PATCH", ONE, {field: less})
+        assert (small.status, small.json["error"]["field"]) == (409, field)
+        assert small.message.startswith(f"{field}: {less} is less than the {used} in use")
+    assert (await api.call("PATCH", ONE, {"memory": "512MiB"})).json["spec"]["memory"] == 512 * 1024**2
+    api.agent.refuse["stats"] = Unavailable("it does not answer")
+    assert (await api.call("PATCH", ONE, {"disk": "1GiB"})).status == 503, "whether it fits is not known"
+    every = await api.call("PATCH", ONE, {"checkpoints": {"every_s": 600}, "cpu": None})
+    assert (every.json["spec"]["checkpoints"]["every_s"], every.json["spec"]["cpu"]) == (600, 2)
+
+
+async def test_what_takes_a_restart_is_refused_while_it_runs_and_written_while_it_is_stopped(api: Api) -> None:
+    await api.image()
+    await api.sandbox(name="one", env={"A": "1"}, user="nobody")
+    change = {"env": {"B": "2"}, "user": None, "cpu": 2}
+    refused = await api.call("PATCH", ONE, change)
+    assert (refused.status, refused.json["error"]["code"], refused.json["error"]["field"]) == (
+        409,
+        "restart_needed",
+        "env",
+    )
+    assert "stop it first" in refused.message
+    assert (await api.call("GET", ONE)).json["spec"]["cpu"] == 1, "nothing is half done"
+    outside = await api.call("PATCH", ONE, {**change, "mounts": [{"source": "/etc", "target": "/mnt"}]})
+    assert (outside.status, outside.json["error"]["field"]) == (400, "mounts[0].source")
+    await api.call("POST", f"{ONE}/stop?wait_s=5", {"grace_s": 0})
+    changed = await api.call("PATCH", ONE, change)
+    assert (changed.status, changed.json["state"]) == (200, "stopped")
+    twice = {"mounts": [{"source": "/srv", "target": "/a"}, {"source": "/opt", "target": "/a"}]}
+    assert (await api.call("PATCH", ONE, twice)).message == "two mounts have the same target"
+    started = (await api.call("POST", f"{ONE}/start?wait_s=5")).json
+    assert (started["spec"]["env"], started["spec"].get("user"), started["spec"]["cpu"]) == ({"B": "2"}, None, 2)
+    assert api.agent.world.boxes[started["id"]].order.spec.env == {"B": "2"}
 
 
 async def test_names_and_images_that_do_not_fit(api: Api) -> None:
@@ -177,7 +222,7 @@ async def test_create_right_after_pull_waits_for_the_image(api: Api) -> None:
     assert (made.status, made.json["state"]) == (201, "running")
 
 
-async def test_mounts_only_below_what_is_shared(agent: FakeAgent) -> None:
+async def test_mounts_only_below_what_is_shared(agent: FakeAgent, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = agent.path.parent.parent
     shared = folder / "shared"
     (shared / "in").mkdir(parents=True)
@@ -196,6 +241,12 @@ async def test_mounts_only_below_what_is_shared(agent: FakeAgent) -> None:
             assert status == 400
             assert message.startswith("mounts[0].source: ")
             assert str(shared) in message
+        other = tmp_path_factory.mktemp("other")
+        environ = {"SKERRY_DATA_DIR": str(folder)}
+        shares.add(other, environ)
+        assert (await mount(api, str(other)))[0] == 202
+        shares.remove(other, environ)
+        assert (await mount(api, str(other)))[0] == 400
 
 
 async def test_number_of_sandboxes_is_limited(agent: FakeAgent) -> None:
@@ -271,3 +322,11 @@ async def test_a_fork_of_an_old_checkpoint_gets_the_policy_of_today(api: Api) ->
     await api.call("PATCH", f"{ONE}?wait_s=5", {"policy": {"default": "deny"}})
     forked = await api.call("POST", f"{ONE}/fork?wait_s=5", {"checkpoint": "v1"})
     assert forked.json["items"][0]["spec"]["network"]["default"] == "deny"
+
+
+async def test_a_fork_is_no_member_of_its_parents_environment(api: Api) -> None:
+    await api.image()
+    labels = {"skerry.environment": "shop", "skerry.member": "one", "team": "blue"}
+    await api.sandbox(name="one", labels=labels)
+    forked = await api.call("POST", f"{ONE}/fork?wait_s=5")
+    assert forked.json["items"][0]["spec"]["labels"] == {"team": "blue"}

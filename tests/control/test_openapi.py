@@ -42,6 +42,10 @@ def test_every_reference_leads_somewhere(made: dict[str, Any]) -> None:
     assert references(made) <= schemas
 
 
+def test_no_word_tells_of_our_files(made: dict[str, Any]) -> None:
+    assert [name for name in made["components"]["schemas"] if "__" in name] == [], "give it a whole word in openapi.py"
+
+
 def test_operations_have_names_of_their_own(made: dict[str, Any]) -> None:
     names = [operation["operationId"] for path in made["paths"].values() for operation in path.values()]
     assert len(names) == len(set(names))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from skerry.errors import NoRoom, SkerryError
 from skerry.model.sandbox import S
 from skerry.model.sleep import Tier
+from skerry.runtime.container.memory import memory_folder
 from tests import machine
 from tests.server import Server
 from tests.system.conftest import connect
@@ -133,6 +135,7 @@ def reboot(server: Server) -> None:
     assert machine.cgroups(server.settings) == set()
     for path in sorted(server.settings.run_path.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    shutil.rmtree(memory_folder(server.settings.run_path), ignore_errors=True)
     (server.settings.run_path / "exits").mkdir()
     server.start()
 

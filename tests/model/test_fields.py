@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from skerry.model.fields import Env, GuestPath, Labels, Name, Size, format_size, parse_size
+from skerry.model.amounts import format_size
+from skerry.model.fields import Env, GuestPath, Labels, Name, Size, parse_size
 from skerry.model.identity import PREFIX, make_id
 from skerry.model.image import ImageRequest, image_name
 from skerry.model.sandbox import MIB, ForkRequest, SandboxSpec

@@ -11,6 +11,7 @@ from skerry.model.checkpoint import CHECKPOINT_MOVES, CheckpointState
 from skerry.model.image import IMAGE_MOVES, ImageState
 from skerry.model.moves import move
 from skerry.model.sandbox import AT_REST, FINAL, MOVES, S
+from skerry.model.volume import VOLUME_MOVES, VolumeState
 
 states = st.sampled_from(list(S))
 
@@ -42,6 +43,7 @@ def test_every_state_is_reached_and_leads_to_its_end() -> None:
         (MOVES, S, S.PENDING, S.DELETED),
         (CHECKPOINT_MOVES, CheckpointState, CheckpointState.CREATING, CheckpointState.DELETED),
         (IMAGE_MOVES, ImageState, ImageState.CREATING, ImageState.DELETED),
+        (VOLUME_MOVES, VolumeState, VolumeState.CREATING, VolumeState.DELETED),
     ):
         assert reachable(moves, start) == set(kind)
         for state in kind:

@@ -111,7 +111,7 @@ def test_who_has_a_way_outside(enabled: bool, kinds: list[str], cable: bool, pol
     order = Order(
         sandbox_id="sb-1",
         generation=1,
-        hostname="one",
+        name="one",
         spec=SandboxSpec(image="debian:12", network=Network(enabled=enabled)),
         image_digest="sha256:1",
         networks=joined,

@@ -12,16 +12,20 @@ import pytest
 
 from skerry.clock import SystemClock
 from skerry.control.app import Control
-from skerry.control.intents import checkpoints, forks, images, sandboxes
+from skerry.control.intents import checkpoints, forks, images, sandboxes, volumes
+from skerry.control.intents.capacity import none_known
 from skerry.model.checkpoint import Checkpoint, CheckpointState, Origin
+from skerry.model.explanation import Wait
 from skerry.model.image import Image, ImageRequest, ImageState
 from skerry.model.operation import Operation, OperationState
 from skerry.model.sandbox import AT_REST, ForkRequest, S, Sandbox, SandboxSpec, SandboxUpdate
+from skerry.model.volume import Volume, VolumeRequest, VolumeState
 from skerry.settings import Settings
 from skerry.store.store import Store
 from skerry.store.transaction import PROJECT
 from skerry.telemetry import Log
-from tests.reconcile.fake_agent import Box, FakeAgent
+from tests.reconcile.fake_agent import FakeAgent
+from tests.reconcile.fake_world import Box
 
 CONVERGED_S_MAX = 20.0
 
@@ -45,7 +49,7 @@ class Cloud:
 
     def _wake(self, record: Any) -> None:
         if self.control is not None:
-            self.control.wakeups.about(record)
+            self.control.store.changes.publish(record)
 
     async def open(self) -> None:
         await self.agent.start()
@@ -78,7 +82,13 @@ class Cloud:
     async def create(self, name: str, **spec: Any) -> Sandbox:
         async with self.store.write() as tx:
             wanted = SandboxSpec(image="debian:12", name=name, **spec)
-            return await sandboxes.create(tx, wanted, share=[], sandboxes_max=100)
+            known = none_known if self.control is None else self.control.reconcilers.refusals.why_never
+            return await sandboxes.create(tx, wanted, why_never=known, share=[], sandboxes_max=100)
+
+    async def volume(self, name: str, **wanted: Any) -> Volume:
+        async with self.store.write() as tx:
+            made = await volumes.create(tx, VolumeRequest(name=name, **wanted), volumes_max=100)
+        return await self.until_volume(made.id, VolumeState.READY)
 
     async def start(self, sandbox: Sandbox) -> Sandbox:
         async with self.store.write() as tx:
@@ -151,6 +161,33 @@ class Cloud:
                 return await tx.images.get(image_id)
 
         return await self.until(read, lambda found: found.state in states)
+
+    async def until_volume(self, volume_id: str, *states: VolumeState) -> Volume:
+        async def read() -> Volume | None:
+            async with self.store.read() as tx:
+                return await tx.volumes.get(volume_id)
+
+        return await self.until(read, lambda found: found.state in states)
+
+    async def why(self, sandbox: Sandbox) -> Wait | None:
+        """By the newest decision of the control that runs."""
+        assert self.control is not None
+        return await self.control.reconcilers.place_sandboxes.why_waiting(sandbox.id)
+
+    async def problems(self) -> list[str]:
+        """What the checker of production finds, asked of the control that runs."""
+        assert self.control is not None
+        reconcilers = self.control.reconcilers
+        inspection = reconcilers.place_sandboxes.inspection
+        before = inspection.looks
+        reconcilers.mirror.look_at_all()
+        self.control.wakeups.place_sandboxes.set()
+
+        async def looks() -> int:
+            return inspection.looks
+
+        await self.until(looks, lambda found: found > before)
+        return inspection.found
 
     async def operations(self) -> Sequence[Operation]:
         async with self.store.read() as tx:

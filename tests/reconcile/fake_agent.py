@@ -5,55 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from skerry.errors import Conflict, Failed, Invalid, NotFound, SkerryError
+from skerry.model.guest_service import GuestServiceStatus, HealthState, HealthStatus
 from skerry.model.order import Order, Presence, Report
 from skerry.model.sandbox import Exit, ExitReason
-from skerry.model.service import ServiceStatus, Statuses
 from skerry.model.sleep import Asleep, Tier
+from skerry.model.stats import Stats
 from skerry.model.wire import STATUS
+from tests.reconcile.fake_models import FakeModels
+from tests.reconcile.fake_passage import FakePassage
+from tests.reconcile.fake_world import Box, Fault, World
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Fault(StrEnum):
-    BEFORE = "before"  # the connection breaks, nothing was done
-    AFTER = "after"  # it was done, the answer is lost
-    ERROR = "error"  # it answers 500
-
-
-@dataclass
-class Box:
-    order: Order
-    generation: int
-    presence: Presence
-    disk: list[str]
-    """What happened to its disk, in order: a fork starts with its source's history."""
-    exit: Exit | None = None
-    wanted: dict[str, Any] | None = None
-    asleep: Asleep | None = None
-    services: Statuses = ()
-    starts: int = 0
-    restored: int = 0
-    """The newest order to restore that was carried out."""
-
-
-@dataclass
-class World:
-    """What outlives the agent's process: the machine."""
-
-    boxes: dict[str, Box] = field(default_factory=dict)
-    tombstones: dict[str, int] = field(default_factory=dict)
-    checkpoints: dict[str, list[str]] = field(default_factory=dict)
-    images: set[str] = field(default_factory=set)
-    calls: list[str] = field(default_factory=list)
+RUNS = (Presence.RUNNING, Presence.ASLEEP)
 
 
 class FakeAgent:
@@ -67,11 +38,19 @@ class FakeAgent:
         self.slow_s: dict[str, float] = {}
         """verb, or sandbox id, or image source -> how long its calls take."""
         self.uploads: list[bytes] = []
+        self.begin_as = HealthState.HEALTHY
+        """Of those whose health is declared: what they are said to be as soon as they run."""
         self.guest_answers: list[tuple[str, str]] = []
         self.held_ports: list[dict[str, Any]] = []
         """What other programs of the machine listen on."""
-        self.closed_streams = 0
-        self.capacity = {"cpu": 4.0, "memory_bytes": 8 * 1024**3, "disk_bytes": 10**11, "disk_free_bytes": 10**11}
+        self.used = {"memory_bytes": 0, "disk_bytes": 0}
+        self.passage = FakePassage()
+        self.capacity: dict[str, Any] = {
+            "cpu": 4.0,
+            "memory_bytes": 8 * 1024**3,
+            "disk_bytes": 10**11,
+            "disk_free_bytes": 10**11,
+        }
         self.between: Callable[[web.Request, Handler], Awaitable[Any]] | None = None
         """Called in place of each handler, and given it."""
         self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
@@ -98,17 +77,19 @@ class FakeAgent:
         add("DELETE", "/checkpoints/{cid}", self._verb("delete_checkpoint", self._delete_checkpoint))
         add("GET", "/checkpoints/{cid}/diff", self._verb("diff", self._diff))
         add("GET", "/checkpoints/{cid}/files", self._verb("files", self._checkpoint_file))
+        add("GET", "/volumes", self._verb("volumes", self._volumes))
+        add("PUT", "/volumes/{cid}", self._verb("create_volume", self._create_volume))
+        add("POST", "/volumes/{cid}/resize", self._verb("resize_volume", self._resize_volume))
+        add("DELETE", "/volumes/{cid}", self._verb("delete_volume", self._delete_volume))
+        FakeModels(self.world.models, self.world.calls, self._make).add_routes(add, self._verb)
         add("POST", "/images", self._images)
         add("POST", "/images/commit", self._images)
         add("POST", "/images/upload", self._upload)
         add("GET", "/images", self._verb("images", self._list_images))
         add("DELETE", "/images/{digest}", self._verb("delete_image", self._delete_image))
         add("GET", "/images/{digest}/export", self._export)
-        add("POST", one + "/exec", self._verb("exec", self._exec))
-        add("GET", one + "/exec", self._exec_socket)
-        add("GET", one + "/files", self._verb("files", self._read))
-        add("PUT", one + "/files", self._verb("files", self._write))
-        add("GET", one + "/logs", self._logs)
+        self.passage.add_routes(add, self._verb)
+        add("DELETE", "/job-logs/{id}", self._verb("forget_logs", self._forget_logs))
         add("GET", one + "/stats", self._verb("stats", self._stats))
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -198,6 +179,10 @@ class FakeAgent:
         if order.image_digest not in self.world.images:
             raise NotFound(f"there is no image {order.image_digest} here")
         box = self.world.boxes.get(order.sandbox_id)
+        if request.query.get("start") == "false" and (box is None or box.presence not in RUNS):
+            if box is None:
+                raise NotFound("this machine has no such sandbox")
+            return self._answer(order.sandbox_id)
         if box is None:
             if order.sandbox_id in self.world.tombstones:
                 raise Conflict("it was deleted")
@@ -214,10 +199,14 @@ class FakeAgent:
         return list(self.world.checkpoints[order.source_checkpoint])
 
     def _run(self, box: Box, order: Order) -> None:
+        if box.exit is not None and box.generation == order.generation:
+            return  # it has run by this order
         box.order, box.generation = order, order.generation
         if box.presence is not Presence.RUNNING and box.asleep is None:
             box.presence, box.exit = Presence.RUNNING, None
             box.starts += 1
+            if order.spec.health is not None:
+                box.health = HealthStatus(state=self.begin_as, since=datetime.now(UTC))
 
     async def _stop(self, request: web.Request) -> web.Response:
         asked = await request.json()
@@ -248,9 +237,15 @@ class FakeAgent:
     async def _delete(self, request: web.Request) -> web.Response:
         sandbox_id, generation = request.match_info["id"], int(request.query["generation"])
         self._newest(sandbox_id, generation)
-        self.world.boxes.pop(sandbox_id, None)
+        if self.world.boxes.pop(sandbox_id, None) is not None and "keep_log" in request.query:
+            self.world.logs.add(request.query["keep_log"])
         self.world.tombstones[sandbox_id] = generation
         return self._answer(sandbox_id)
+
+    async def _forget_logs(self, request: web.Request) -> web.Response:
+        kept = [each for each in self.world.logs if each.startswith(request.match_info["id"])]
+        self.world.logs.difference_update(kept)
+        return web.json_response({})
 
     async def _checkpoint(self, request: web.Request) -> web.Response:
         sandbox_id, checkpoint_id = request.match_info["id"], request.match_info["cid"]
@@ -286,19 +281,50 @@ class FakeAgent:
         disk = self.world.checkpoints[request.match_info["cid"]]
         return web.Response(body="\n".join(disk).encode(), content_type="application/octet-stream")
 
+    # Volumes
+
+    async def _volumes(self, _: web.Request) -> web.Response:
+        found = self.world.volumes.items()
+        return web.json_response({"items": [{"id": each, "used_bytes": kept["used_bytes"]} for each, kept in found]})
+
+    async def _create_volume(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        if asked["source"] is not None and asked["source"] not in self.world.volumes:
+            raise NotFound(f"this machine has no volume {asked['source']}")
+        content = [] if asked["source"] is None else list(self.world.volumes[asked["source"]]["content"])
+        self.world.volumes.setdefault(request.match_info["cid"], {**asked, "used_bytes": 0, "content": content})
+        return web.json_response({})
+
+    async def _resize_volume(self, request: web.Request) -> web.Response:
+        kept, asked = self.world.volumes[request.match_info["cid"]], await request.json()
+        if asked["size_bytes"] < kept["used_bytes"]:
+            raise Invalid("size: the volume holds more already", field="size")
+        kept |= asked
+        return web.json_response({})
+
+    async def _delete_volume(self, request: web.Request) -> web.Response:
+        self.world.volumes.pop(request.match_info["cid"], None)
+        return web.json_response({})
+
     # Images
 
     async def _images(self, request: web.Request) -> web.StreamResponse:
         asked = await request.json()
         source = asked.get("source") or asked.get("recipe") or asked["sandbox_id"]
         self.world.calls.append(f"image {source}")
-        return await self._make(request, source)
+        return await self._make(request, source, partial(self._have_image, source))
+
+    def _have_image(self, source: str) -> dict[str, Any]:
+        digest = "sha256:" + source.encode().hex()[:60].ljust(64, "0")
+        self.world.images.add(digest)
+        return {"digest": digest, "size_bytes": 1000, "config": {"cmd": ["sh"]}}
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         self.uploads.append(await request.read())
-        return await self._make(request, f"upload-{len(self.uploads[-1])}")
+        source = f"upload-{len(self.uploads[-1])}"
+        return await self._make(request, source, partial(self._have_image, source))
 
-    async def _make(self, request: web.Request, source: str) -> web.StreamResponse:
+    async def _make(self, request: web.Request, source: str, have: Callable[[], dict[str, Any]]) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await answer.prepare(request)
         pending = self.faults.get("image") or []
@@ -314,9 +340,7 @@ class FakeAgent:
         if refused := self.refuse.get("image"):
             line: dict[str, Any] = {"type": "error", **refused.wire()}
         else:
-            digest = "sha256:" + source.encode().hex()[:60].ljust(64, "0")
-            self.world.images.add(digest)
-            line = {"type": "done", "digest": digest, "size_bytes": 1000, "config": {"cmd": ["sh"]}}
+            line = {"type": "done", **have()}
         if fault is Fault.AFTER:
             request.transport.abort()
             return answer
@@ -333,69 +357,19 @@ class FakeAgent:
     async def _export(self, request: web.Request) -> web.Response:
         return web.Response(body=b"TAR " + request.query["name"].encode(), content_type="application/x-tar")
 
-    # What passes through
-
-    async def _exec(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        if asked["command"] == ["bad"]:
-            raise Invalid("workdir: no such folder", field="workdir")
-        return web.json_response({"session": "ex-1", "stdout": " ".join(asked["command"]), "exit": {"code": 0}})
-
-    async def _exec_socket(self, request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            return web.json_response({"items": []})
-        socket = web.WebSocketResponse(protocols=["v5.channel.k8s.io"])
-        await socket.prepare(request)
-        try:
-            async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    await socket.send_bytes(b"\x01spec:" + message.data.encode())
-                elif message.data == b"\x00quit":
-                    await socket.send_bytes(b'\x03{"code":0}')
-                    await socket.close(code=1000, message=b"done")
-                else:
-                    await socket.send_bytes(b"\x01" + message.data[1:])
-        finally:
-            self.closed_streams += 1
-        return socket
-
-    async def _read(self, request: web.Request) -> web.StreamResponse:
-        if request.query["path"] == "/big":
-            answer = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-            await answer.prepare(request)
-            for _ in range(64):
-                await answer.write(b"x" * 65536)
-            return answer
-        if request.query["path"] == "/none":
-            raise NotFound("no such file: /none", field="path")
-        return web.Response(body=b"hello", content_type="application/octet-stream")
-
-    async def _write(self, request: web.Request) -> web.Response:
-        if request.query["path"] == "/refused":
-            raise Invalid("path: that is a folder", field="path")
-        size = 0
-        async for chunk in request.content.iter_any():
-            size += len(chunk)
-        return web.json_response({"path": request.query["path"], "size_bytes": size})
-
-    async def _logs(self, request: web.Request) -> web.StreamResponse:
-        answer = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
-        await answer.prepare(request)
-        try:
-            await answer.write(b"line 1\n")
-            while request.query.get("follow") == "true":
-                await asyncio.sleep(0.02)
-                await answer.write(b"more\n")
-        finally:
-            self.closed_streams += 1
-        return answer
-
-    async def _stats(self, _: web.Request) -> web.Response:
-        return web.json_response({"pids": 1})
+    async def _stats(self, request: web.Request) -> web.Response:
+        box = self.world.boxes.get(request.match_info["id"])
+        if box is None:
+            raise NotFound("this machine has no such sandbox")
+        names = ("cpu_s", "memory_peak_bytes", "oom_kills", "network_received_bytes", "network_sent_bytes")
+        spec = box.order.spec
+        ceilings = {"memory_limit_bytes": spec.memory, "disk_limit_bytes": spec.disk, "pids_limit": spec.pids}
+        found = {"at": datetime.now(UTC), **dict.fromkeys(names, 0), **ceilings, "pids": 1, **self.used}
+        return web.json_response(Stats.model_validate(found).model_dump(mode="json"))
 
     # Reports
 
-    def _report(self, sandbox_id: str) -> Report:
+    def report(self, sandbox_id: str) -> Report:
         box = self.world.boxes.get(sandbox_id)
         if box is None:
             generation = self.world.tombstones.get(sandbox_id, 0)
@@ -408,23 +382,32 @@ class FakeAgent:
             exit=box.exit,
             asleep=box.asleep,
             services=box.services,
+            health=box.health if box.presence is Presence.RUNNING else None,
             checkpoint_wanted=box.wanted,
         )
 
     def _answer(self, sandbox_id: str) -> web.Response:
         self._tell(sandbox_id)
-        return web.Response(text=self._report(sandbox_id).model_dump_json(), content_type="application/json")
+        return web.Response(text=self.report(sandbox_id).model_dump_json(), content_type="application/json")
 
-    def tell_services(self, sandbox_id: str, *statuses: ServiceStatus) -> None:
+    def tell_services(self, sandbox_id: str, *statuses: GuestServiceStatus) -> None:
         self.world.boxes[sandbox_id].services = statuses
         self._tell(sandbox_id)
 
+    def tell_health(self, sandbox_id: str, state: HealthState, reason: str | None = None) -> None:
+        self.world.boxes[sandbox_id].health = HealthStatus(state=state, reason=reason, since=datetime.now(UTC))
+        self._tell(sandbox_id)
+
     def _tell(self, sandbox_id: str) -> None:
+        self.tell(self.report(sandbox_id))
+
+    def tell(self, report: Report) -> None:
+        """What the stream says, be it true or not."""
         for watcher in self._watchers:
-            watcher.put_nowait({"type": "report", "item": self._report(sandbox_id).model_dump(mode="json")})
+            watcher.put_nowait({"type": "report", "item": report.model_dump(mode="json")})
 
     async def _reports(self, request: web.Request) -> web.StreamResponse:
-        items = [self._report(each).model_dump(mode="json") for each in self.world.boxes]
+        items = [self.report(each).model_dump(mode="json") for each in self.world.boxes]
         if request.query.get("watch") != "true":
             return web.json_response({"items": items})
         answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

@@ -8,20 +8,26 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiohttp import web
 
+from skerry.control.intents import volumes
+from skerry.errors import InUse
 from skerry.model.checkpoint import CheckpointState
-from skerry.model.sandbox import S
+from skerry.model.sandbox import GIB, Mount, S
+from skerry.model.volume import Volume, VolumeState, VolumeUpdate
+from skerry.store.transaction import PROJECT
 from tests.reconcile.conftest import Cloud
-from tests.reconcile.fake_agent import Fault
+from tests.reconcile.fake_world import Fault
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 VERBS = ("start", "stop", "restore", "delete", "checkpoint", "delete_checkpoint", "image")
+VOLUME_VERBS = ("create_volume", "resize_volume", "delete_volume")
 
 
 async def life(cloud: Cloud) -> None:
     """Each verb, and after each what must be true of the machine."""
     image = await cloud.image()
-    box = await cloud.create("one")
+    volume = await cloud.volume("data")
+    box = await cloud.create("one", mounts=[Mount(volume="data", target="/srv")])
     running = await cloud.until_state(box, S.RUNNING)
     assert cloud.box(box).starts == 1
     assert cloud.box(box).disk == [image.digest]
@@ -50,13 +56,35 @@ async def life(cloud: Cloud) -> None:
     assert cloud.box(box).starts == 3
     assert cloud.box(box).disk == [image.digest, "good", "more"]
 
+    copy = await volumes_life(cloud, volume)
+
     for each in (box, *forks):
         await cloud.delete(each)
     for each in (box, *forks):
         await cloud.until_state(each, S.DELETED)
     await cloud.until(lambda: _checkpoints(cloud), lambda found: found == set())
     assert cloud.agent.world.boxes == {}
+    async with cloud.store.write() as tx:
+        await volumes.delete(tx, await tx.volumes.find(volume.id, PROJECT))
+    await cloud.until_volume(volume.id, VolumeState.DELETED)
+    assert set(cloud.agent.world.volumes) == {copy.id}
     await cloud.until(cloud.failed_operations, lambda found: found == [])
+
+
+async def volumes_life(cloud: Cloud, volume: Volume) -> Volume:
+    """A copy of one, resized; the volume itself is in use."""
+    cloud.agent.world.volumes[volume.id]["content"].append("good")
+    copy = await cloud.volume("copy", source="data")
+    cloud.agent.world.volumes[volume.id]["content"].append("more")
+    async with cloud.store.write() as tx:
+        await volumes.update(tx, copy, VolumeUpdate(size=20 * GIB), used_bytes=None)
+    resized = await cloud.until_volume(copy.id, VolumeState.READY)
+    kept = cloud.agent.world.volumes[copy.id]
+    assert (resized.size_bytes, kept["size_bytes"], kept["content"]) == (20 * GIB, 20 * GIB, ["good"])
+    with pytest.raises(InUse, match="one, one-1, one-2"):
+        async with cloud.store.write() as tx:
+            await volumes.delete(tx, volume)
+    return copy
 
 
 async def _checkpoints(cloud: Cloud) -> set[str]:
@@ -76,7 +104,7 @@ async def test_undisturbed(cloud: Cloud) -> None:
 
 @pytest.mark.parametrize("fault", list(Fault))
 async def test_every_verb_fails_twice(cloud: Cloud, fault: Fault) -> None:
-    for verb in VERBS:
+    for verb in VERBS + VOLUME_VERBS:
         if (verb, fault) != ("image", Fault.ERROR):  # an image's failure is told to the user, not repeated
             cloud.agent.faults[verb] = [fault, fault]
     await life(cloud)
@@ -84,7 +112,7 @@ async def test_every_verb_fails_twice(cloud: Cloud, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("after_effect", [False, True])
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", VERBS + VOLUME_VERBS)
 async def test_control_is_killed_in_every_verb(cloud: Cloud, verb: str, after_effect: bool) -> None:
     """Twice in each: before the agent has done it, or after and before control has heard of it."""
     left = 2
@@ -128,6 +156,12 @@ def verb_of(request: web.Request) -> str:
             return "delete_checkpoint"
         case "POST", ["images"]:
             return "image"
+        case "PUT", ["volumes", _]:
+            return "create_volume"
+        case "POST", ["volumes", _, "resize"]:
+            return "resize_volume"
+        case "DELETE", ["volumes", _]:
+            return "delete_volume"
         case _:
             return ""
 

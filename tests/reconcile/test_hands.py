@@ -52,6 +52,26 @@ async def test_no_more_than_so_many_and_the_first_free_hand_looks_again() -> Non
         assert bench.hands.window == 2
 
 
+async def test_a_hand_that_becomes_free_while_they_are_read_looks_again_at_once() -> None:
+    async with asyncio.TaskGroup() as group:
+        bench = Bench(group, 2)
+        gates = {key: asyncio.Event() for key in "abc"}
+        for key in "ab":
+            assert bench.hands.take(key, gates[key].wait)  # pyright: ignore[reportArgumentType]
+        gates["a"].set()
+        await bench.hands.finished("a")
+        assert bench.woken
+        await bench.wakeup.wait(1)
+        assert bench.hands.window == 1, "so many are read, and meanwhile"
+        gates["b"].set()
+        await bench.hands.finished("b")
+        assert not bench.woken
+        assert bench.hands.take("c", gates["c"].wait)  # pyright: ignore[reportArgumentType]
+        assert bench.woken, "behind c may be more, and a hand is free"
+        gates["c"].set()
+        await bench.hands.settle()
+
+
 @pytest.mark.parametrize(
     ("error", "longest_s"), [(Unavailable("away"), PAUSE_UNREACHABLE_S_MAX), (Failed("broke"), PAUSE_S_MAX)]
 )

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from skerry.control.app import Control
+from skerry.control.intents import evictions
 from skerry.model.checkpoint import CheckpointState
+from skerry.model.job import JobState, TaskState
 from skerry.model.sandbox import CheckpointPolicy, S
 from skerry.telemetry import Log
 from tests.reconcile.conftest import Cloud
 from tests.reconcile.test_convergence import life
+from tests.reconcile.test_jobs import Jobs
 from tests.store.postgres import cluster, create_database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -48,6 +51,25 @@ async def test_two_programs_do_it_once(cloud: Cloud) -> None:
         for box in boxes:
             await cloud.until_state(box, S.RUNNING)
         assert all(box.starts == 1 for box in cloud.agent.world.boxes.values())
+
+
+async def test_two_programs_and_a_gang_that_is_lost_and_evicted(cloud: Cloud) -> None:
+    async with Control(cloud.settings, Log("control", "error")):
+        await cloud.image()
+        work = Jobs(cloud)
+        job = await work.submit(nodes=3, cpu=0.1, grace_s=0)
+        await work.until_task(job, TaskState.RUNNING)
+        cloud.agent.lose((await work.boxes(job))[1].id)
+        await work.until_task(job, TaskState.RUNNING, attempt=1)
+        async with cloud.store.write() as tx:
+            [box, *_] = await work.boxes(job)
+            assert await evictions.evict(tx, box.id, "others need it", grace_s=0, for_others=True)
+        await work.until_task(job, TaskState.RUNNING, attempt=2)
+        for box in await work.boxes(job):
+            cloud.agent.end(box.id, 0)
+        assert (await work.until_end(job)).state is JobState.SUCCEEDED
+        await work.until_clean(job)
+        assert await cloud.problems() == []
 
 
 async def test_two_programs_make_one_automatic_checkpoint(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from skerry.control.intents import images as intents
+from skerry.control.intents import volumes
 from skerry.control.reconcile.checkpoints.automatic import expired, is_due
 from skerry.control.reconcile.nodes.sweep import SweepNode
 from skerry.errors import AlreadyExists, InUse, LimitReached
@@ -15,6 +16,7 @@ from skerry.model.checkpoint import NOT_CONTAINED, Checkpoint, CheckpointState, 
 from skerry.model.image import ImageRequest, ImageState
 from skerry.model.node import NodeState
 from skerry.model.sandbox import CheckpointPolicy, S, Sandbox, SandboxSpec
+from skerry.model.volume import VolumeState
 from skerry.store.transaction import PROJECT
 from tests.reconcile.conftest import Cloud
 
@@ -253,12 +255,18 @@ async def test_what_the_database_does_not_know_is_left_alone(cloud: Cloud) -> No
     cloud.agent.world.boxes[ghost.id] = was  # a machine restored from a backup
     cloud.agent.world.boxes["sb-000000000001"] = cloud.agent.world.boxes.pop(stranger.id)
     cloud.agent.world.checkpoints["cp-000000000001"] = []
+    gone = await cloud.volume("gone")
+    async with cloud.store.write() as tx:
+        await volumes.delete(tx, gone)
+    await cloud.until_volume(gone.id, VolumeState.DELETED)
+    cloud.agent.world.volumes = {gone.id: {"used_bytes": 1}, "vol-000000000001": {"used_bytes": 1}}
     sweep = next(each for each, _, _ in cloud.control.reconcilers.all if isinstance(each, SweepNode))  # type: ignore[union-attr]
     await sweep.step()
     await sweep.step()
     assert set(cloud.agent.world.boxes) >= {kept.id, "sb-000000000001"}
     assert ghost.id not in cloud.agent.world.boxes
     assert set(cloud.agent.world.checkpoints) == {"cp-000000000001"}
+    assert set(cloud.agent.world.volumes) == {"vol-000000000001"}
     async with cloud.store.read() as tx:
         told = [event.target for event in await tx.events.list(PROJECT, limit=100) if event.kind == "unknown"]
-    assert sorted(told) == ["cp-000000000001", "sb-000000000001"]
+    assert sorted(told) == ["cp-000000000001", "sb-000000000001", "vol-000000000001"]

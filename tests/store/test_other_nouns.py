@@ -13,7 +13,7 @@ from skerry.errors import AlreadyExists, Failed, NotFound
 from skerry.model.checkpoint import CheckpointState, Origin
 from skerry.model.image import ImageState
 from skerry.model.network import NetworkRequest
-from skerry.model.node import Node, NodeState
+from skerry.model.node import Marks, Node, NodeState
 from skerry.model.operation import OperationState
 from skerry.model.policy import Rule
 from skerry.model.sandbox import Network, S
@@ -21,7 +21,7 @@ from skerry.store import pruning
 from skerry.store.changes import EVERY_EVENT
 from skerry.store.database import Database
 from skerry.store.keys import make_secret
-from skerry.store.migrations import migrate, newest_version
+from skerry.store.migrations import PLACEMENT_COLUMNS, migrate, newest_version
 from skerry.store.store import Store
 from skerry.store.tables import schema_version
 from skerry.store.transaction import PROJECT
@@ -190,6 +190,37 @@ async def test_node_is_written_by_who_saw_it_last(store: Store, clock: StillCloc
         assert await tx.nodes.by_socket("/other") is None
 
 
+async def test_what_was_set_of_a_node_outlives_what_its_agent_says(store: Store, clock: StillClock) -> None:
+    said = Node(
+        id="node-1",
+        name="here",
+        state=NodeState.READY,
+        agent_socket="/run/a.sock",
+        cpu=2,
+        memory_bytes=1,
+        disk_bytes=1,
+        own_labels={"rack": "a", "disk": "ssd"},
+        own_taints=["gpu=only"],
+        seen_at=clock.now(),
+    )
+    async with store.write() as tx:
+        await tx.nodes.put(said, None)
+        found = await tx.nodes.find("here")
+        marks = Marks(labels={"rack": "b"}, taints={"team": "x"}, cordoned=True, draining=True)
+        assert await tx.nodes.mark(found, marks, "draining") is not None
+        assert await tx.nodes.mark(found, Marks(), "uncordoned") is None
+    heard = said.model_copy(update={"cpu": 4, "own_labels": {"rack": "a"}})
+    async with store.write() as tx:
+        assert await tx.nodes.put(heard, said)
+    async with store.read() as tx:
+        [node] = await tx.nodes.all()
+        assert (await tx.nodes.find("node-1")).node == node
+        with pytest.raises(NotFound):
+            await tx.nodes.find("node-2")
+    assert (node.cpu, node.labels, node.taints) == (4, {"rack": "b"}, ["gpu=only", "team=x"])
+    assert (node.own_labels, node.cordoned, node.draining, node.accepts) == ({"rack": "a"}, True, True, False)
+
+
 async def test_tombstones_are_forgotten_by_age_and_number(
     store: Store, clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,10 +276,39 @@ async def make_first_version(connection: AsyncConnection) -> None:
         ("sandboxes_unapplied", "applied"),
         ("sandboxes_publishing", "ports"),
         ("sandboxes_networked", "networks"),
+        ("sandboxes_mounting", "volumes"),
+        ("sandboxes_secrets", "secrets"),
+        ("sandboxes_service", "service"),
+        ("sandboxes_models", "models"),
     ):
         await connection.execute(text(f"DROP INDEX {index}"))
         await connection.execute(text(f"ALTER TABLE sandboxes DROP COLUMN {column}"))
-    await connection.execute(text("DROP TABLE networks"))
+    for table, column in (
+        ("sandboxes", "queue"),
+        ("sandboxes", "owner"),
+        ("sandboxes", "asks"),
+        ("nodes", "marks"),
+        ("nodes", "marked"),
+    ):
+        await connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+    for index in ("sandboxes_job", "sandboxes_evicted"):
+        await connection.execute(text(f"DROP INDEX {index}"))
+    for column in PLACEMENT_COLUMNS:
+        await connection.execute(text(f"ALTER TABLE sandboxes DROP COLUMN {column.split()[0]}"))
+    of_services = ("services", "service_revisions", "tokens", "usage", "usage_reports", "taken", "held")
+    for table in (
+        "networks",
+        "volumes",
+        "models",
+        "secrets",
+        "queues",
+        "stays",
+        "jobs",
+        "tasks",
+        "notices",
+        *of_services,
+    ):
+        await connection.execute(text(f"DROP TABLE {table}"))
     await connection.execute(schema_version.delete())
     await connection.execute(schema_version.insert().values(version=1))
 
@@ -271,11 +331,17 @@ async def test_a_database_of_the_first_version_is_brought_to_this_one(database_u
             assert await tx.sandboxes.unapplied(10, [made.id]) == []
             assert await tx.sandboxes.held_ports() == []
             assert await tx.sandboxes.members() == {}
+            assert await tx.sandboxes.users_of_volumes() == {}
+            assert (await tx.volumes.list(PROJECT, limit=10)).items == []
+            assert await tx.sandboxes.users_of_models() == {}
+            assert (await tx.models.list(PROJECT, limit=10)).items == []
         async with store.write() as tx:
             request = NetworkRequest(name="backend", subnet="10.77.0.0/24")
             network = await tx.networks.create(request, PROJECT)
+            secret = await tx.secrets.set("token", PROJECT, b"v", None, lambda value, _: value.decode())
         async with store.read() as tx:
             assert await tx.networks.all() == [network]
+            assert await tx.secrets.named(["token"], PROJECT) == {"token": secret}
     finally:
         await store.close()
 

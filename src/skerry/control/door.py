@@ -11,10 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from skerry.control.http_errors import send_error
 from skerry.control.keys import KeyRing
 from skerry.errors import Forbidden, NotFound, SkerryError, TooLarge
-from skerry.model.fields import format_size
+from skerry.model.amounts import format_size
 from skerry.store.transaction import PROJECT
 
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", "/schema.json"})
+"""An editor that completes a skerry.yaml has no key to show, and its schema is no secret."""
 LINGER_S = 1.0
 """A client that is still sending when it is refused reads its answer only if the connection stays for a moment."""
 

@@ -30,9 +30,23 @@ ERROR_SCHEMA: dict[str, Any] = {
         }
     },
 }
-BOOLEANS = frozenset({"parents", "recursive", "follow"})
+WHOLE_WORDS = {
+    "S": "SandboxState",
+    "skerry__control__api__cloud__Health": "ServerHealth",
+    "skerry__model__job__Member": "TaskMember",
+    "skerry__model__network__Member": "NetworkMember",
+    "skerry__model__guest_service__Health": "Health",
+    "skerry__model__sleep__Tier": "SleepTier",
+    "skerry__model__tier__Tier": "Tier",
+    "skerry__model__policy__Policy": "Policy",
+    "skerry__model__queue__Policy": "QueuePolicy",
+    "skerry__model__queue__Strategy": "QueueStrategy",
+    "skerry__model__rollout__Strategy": "RolloutStrategy",
+    "skerry__model__service__Health": "ServiceHealth",
+}
+BOOLEANS = frozenset({"parents", "recursive", "follow", "wake"})
 NUMBERS = frozenset({"depth", "tail"})
-OPTIONAL = frozenset({"mode", "parents", "recursive", "follow", "tail", "depth", "to"})
+OPTIONAL = frozenset({"mode", "parents", "recursive", "follow", "wake", "tail", "depth", "to"})
 
 
 def document(api: FastAPI) -> dict[str, Any]:
@@ -57,12 +71,20 @@ def document(api: FastAPI) -> dict[str, Any]:
 
 
 def _with_whole_words(made: dict[str, Any]) -> dict[str, Any]:
-    """`S` is a good name beside its table of moves, and none in a document of the whole API."""
+    """`S` is a good name beside its table of moves, and none in a document of the whole API; nor is one that tells in
+    which of two files of ours a word stands."""
     schemas: dict[str, Any] = made["components"]["schemas"]
-    schemas["SandboxState"] = {**schemas.pop("S"), "title": "SandboxState"}
-    reference = '"#/components/schemas/{}"'
-    renamed = json.dumps(made).replace(reference.format("S"), reference.format("SandboxState"))
-    return json.loads(renamed)
+    whole = json.dumps(made)
+    for short, word in WHOLE_WORDS.items():
+        if short in schemas:
+            whole = whole.replace(f'"#/components/schemas/{short}"', f'"#/components/schemas/{word}"')
+    renamed: dict[str, Any] = json.loads(whole)
+    found: dict[str, Any] = renamed["components"]["schemas"]
+    words = {WHOLE_WORDS.get(name, name): schema for name, schema in found.items()}
+    for name in WHOLE_WORDS.keys() & found.keys():
+        words[WHOLE_WORDS[name]]["title"] = WHOLE_WORDS[name]
+    renamed["components"]["schemas"] = dict(sorted(words.items()))
+    return renamed
 
 
 def _finish(path: str, method: str, operation: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 from skerry.client.agent import AgentClient
 from skerry.clock import Clock
+from skerry.control.importing import Importing
 from skerry.control.reconcile.checkpoints import create as create_checkpoints
 from skerry.control.reconcile.checkpoints import delete as delete_checkpoints
 from skerry.control.reconcile.checkpoints.automatic import ScheduleCheckpoints
@@ -14,16 +15,40 @@ from skerry.control.reconcile.checkpoints.release import ReleaseCheckpoints
 from skerry.control.reconcile.hands import Hands
 from skerry.control.reconcile.images import create as create_images
 from skerry.control.reconcile.images import delete as delete_images
+from skerry.control.reconcile.jobs import notify
+from skerry.control.reconcile.jobs.advance import AdvanceJobs, AdvanceTasks
+from skerry.control.reconcile.jobs.depend import DependJobs
+from skerry.control.reconcile.jobs.fill import FillJob
+from skerry.control.reconcile.jobs.forget import ForgetJobs
+from skerry.control.reconcile.jobs.members import Subnets
+from skerry.control.reconcile.jobs.news import JobNews
+from skerry.control.reconcile.jobs.notify import NotifyJobs
+from skerry.control.reconcile.ledger.mirror import Mirror
+from skerry.control.reconcile.ledger.refusals import Refusals
+from skerry.control.reconcile.ledger.shapes import Limits
 from skerry.control.reconcile.loop import Reconciler, run
+from skerry.control.reconcile.models import create as create_models
+from skerry.control.reconcile.models import delete as delete_models
 from skerry.control.reconcile.nodes.book import ReportBook
+from skerry.control.reconcile.nodes.imports import SettleImports
 from skerry.control.reconcile.nodes.sweep import SweepNode
 from skerry.control.reconcile.nodes.watch import WatchNode
 from skerry.control.reconcile.records.prune import PruneRecords
 from skerry.control.reconcile.sandboxes import apply, delete, restore, start, stop
+from skerry.control.reconcile.sandboxes.evict import EvictSandboxes
 from skerry.control.reconcile.sandboxes.observe import ObserveSandboxes
 from skerry.control.reconcile.sandboxes.place import PlaceSandboxes
+from skerry.control.reconcile.services.news import ServiceNews
+from skerry.control.reconcile.services.replicas import MakeReplicas
+from skerry.control.reconcile.services.scale import LOOK_EVERY_S, ScaleServices
+from skerry.control.reconcile.services.settle import SettleServices
+from skerry.control.reconcile.volumes import create as create_volumes
+from skerry.control.reconcile.volumes import delete as delete_volumes
+from skerry.control.reconcile.volumes import resize as resize_volumes
+from skerry.control.traffic_book import TrafficBook
 from skerry.control.wakeups import Wakeup, Wakeups
-from skerry.scheduler.place import Limits
+from skerry.control.webhooks import Webhooks
+from skerry.sealing import Sealer
 from skerry.settings import Settings
 from skerry.store.store import Store
 from skerry.telemetry import Log
@@ -52,6 +77,9 @@ class Reconcilers:
         log: Log,
         group: asyncio.TaskGroup,
         node_name: str,
+        importing: Importing,
+        webhooks: Webhooks,
+        traffic: TrafficBook,
     ) -> None:
         self._store = store
         self._agent = agent
@@ -59,6 +87,8 @@ class Reconcilers:
         self._clock = clock
         self._log = log
         self._group = group
+        self._webhooks = webhooks
+        self._traffic = traffic
         self._hands: list[Hands] = []
         self._running: list[asyncio.Task[None]] = []
         making_images = self._new_hands(create_images.HANDS, wakeups.create_images)
@@ -69,7 +99,12 @@ class Reconcilers:
             *self._sandboxes(settings, book),
             *self._checkpoints(book),
             *self._images(making_images),
+            *self._volumes(),
+            *self._models(),
+            *self._jobs(settings),
+            *self._services(settings),
             *self._nodes(settings, node_name, book),
+            (SettleImports(importing), wakeups.settle_imports, SELDOM_S),
             (PruneRecords(store), wakeups.prune_records, RARELY_S),
         ]
 
@@ -86,13 +121,18 @@ class Reconcilers:
             sandboxes_max=settings.sandboxes_max,
             disk_reserve_bytes=settings.pool_reserve,
         )
-        starting = start.StartSandboxes(store, agent, hands(start.HANDS, wake.start_sandboxes))
+        mirror = self.mirror = Mirror(store, self._clock, limits)
+        store.changes.listen(lambda record: wake.place_sandboxes.set() if mirror.hear(record) else None)
+        self.refusals = Refusals(mirror)
+        placing = self.place_sandboxes = PlaceSandboxes(store, self._clock, mirror, wake.place_sandboxes, self._log)
+        starting = start.StartSandboxes(store, agent, hands(start.HANDS, wake.start_sandboxes), self._clock)
         stopping = stop.StopSandboxes(store, agent, hands(stop.HANDS, wake.stop_sandboxes))
         restoring = restore.RestoreSandboxes(store, agent, hands(restore.HANDS, wake.restore_sandboxes))
         deleting = delete.DeleteSandboxes(store, agent, hands(delete.HANDS, wake.delete_sandboxes))
         applying = apply.ApplyChanges(store, agent, hands(apply.HANDS, wake.apply_changes))
         return [
-            (PlaceSandboxes(store, self._clock, limits), wake.place_sandboxes, SOON_S),
+            (placing, wake.place_sandboxes, SOON_S),
+            (EvictSandboxes(store, self._log), wake.evict_sandboxes, SOON_S),
             (starting, wake.start_sandboxes, SOON_S),
             (stopping, wake.stop_sandboxes, SOON_S),
             (restoring, wake.restore_sandboxes, SOON_S),
@@ -121,6 +161,63 @@ class Reconcilers:
             (self.create_images, wake.create_images, SOON_S),
             (deleting, wake.delete_images, SOON_S),
         ]
+
+    def _volumes(self) -> list[Loop]:
+        store, agent, wake = self._store, self._agent, self._wake
+        making = self._new_hands(create_volumes.HANDS, wake.create_volumes)
+        resizing = self._new_hands(resize_volumes.HANDS, wake.resize_volumes)
+        removing = self._new_hands(delete_volumes.HANDS, wake.delete_volumes)
+        return [
+            (create_volumes.CreateVolumes(store, agent, making), wake.create_volumes, SOON_S),
+            (resize_volumes.ResizeVolumes(store, agent, resizing), wake.resize_volumes, SOON_S),
+            (delete_volumes.DeleteVolumes(store, agent, removing, making), wake.delete_volumes, SOON_S),
+        ]
+
+    def _models(self) -> list[Loop]:
+        store, agent, wake = self._store, self._agent, self._wake
+        making = self._new_hands(create_models.HANDS, wake.create_models)
+        removing = self._new_hands(delete_models.HANDS, wake.delete_models)
+        return [
+            (create_models.CreateModels(store, agent, making, self._clock), wake.create_models, SOON_S),
+            (delete_models.DeleteModels(store, agent, removing, making), wake.delete_models, SOON_S),
+        ]
+
+    def _jobs(self, settings: Settings) -> list[Loop]:
+        store, wake = self._store, self._wake
+        news = JobNews()
+        store.changes.listen(news.about)
+        fill = FillJob(
+            store,
+            waiting_max=settings.job_waiting_max,
+            sandboxes_max=settings.job_sandboxes_max,
+            subnets=Subnets(settings.job_subnets, settings.network_subnet),
+        )
+        notifying = NotifyJobs(
+            store,
+            self._webhooks,
+            Sealer(settings.secrets_key_path),
+            self._new_hands(notify.HANDS, wake.notify_jobs),
+            self._clock,
+        )
+        tasks = AdvanceTasks(store, self._clock, news, fill, wake.advance_tasks)
+        forgetting = ForgetJobs(store, self._agent)
+        store.changes.listen(lambda record: wake.forget_jobs.set() if forgetting.waits_for(record) else None)
+        return [
+            (DependJobs(store), wake.depend_jobs, SOON_S),
+            (tasks, wake.advance_tasks, SOON_S),
+            (notifying, wake.notify_jobs, SOON_S),
+            (forgetting, wake.forget_jobs, SELDOM_S),
+            (AdvanceJobs(store, self._clock, news, fill, wake.advance_tasks), wake.advance_jobs, SOON_S),
+        ]
+
+    def _services(self, settings: Settings) -> list[Loop]:
+        news = ServiceNews()
+        self._store.changes.listen(news.about)
+        make = MakeReplicas(sandboxes_max=settings.sandboxes_max)
+        wake = self._wake.settle_services
+        settling = SettleServices(self._store, self._clock, news, self._traffic, make, wake)
+        scaling = ScaleServices(self._store, self._traffic, self._wake.scale_services)
+        return [(settling, wake, SOON_S), (scaling, self._wake.scale_services, LOOK_EVERY_S)]
 
     def _nodes(self, settings: Settings, name: str, book: ReportBook) -> list[Loop]:
         watching = WatchNode(

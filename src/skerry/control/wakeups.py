@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from skerry.model.checkpoint import Checkpoint, CheckpointState, Origin
 from skerry.model.image import Image, ImageState
-from skerry.model.node import Node, NodeState
+from skerry.model.job import JOB_FINAL, Job, JobState, Task
+from skerry.model.placed import Placed
+from skerry.model.queue import Queue
 from skerry.model.sandbox import S, Sandbox
+from skerry.model.service import Service
+from skerry.model.volume import Volume, VolumeState
+from skerry.model.weights import Model, ModelState
 from skerry.store.changes import Record
 
 
@@ -32,6 +37,7 @@ class Wakeup:
 @dataclass(frozen=True)
 class Wakeups:
     place_sandboxes: Wakeup = field(default_factory=Wakeup)
+    evict_sandboxes: Wakeup = field(default_factory=Wakeup)
     start_sandboxes: Wakeup = field(default_factory=Wakeup)
     apply_changes: Wakeup = field(default_factory=Wakeup)
     observe_sandboxes: Wakeup = field(default_factory=Wakeup)
@@ -45,8 +51,21 @@ class Wakeups:
     answer_guests: Wakeup = field(default_factory=Wakeup)
     create_images: Wakeup = field(default_factory=Wakeup)
     delete_images: Wakeup = field(default_factory=Wakeup)
+    create_volumes: Wakeup = field(default_factory=Wakeup)
+    resize_volumes: Wakeup = field(default_factory=Wakeup)
+    delete_volumes: Wakeup = field(default_factory=Wakeup)
+    create_models: Wakeup = field(default_factory=Wakeup)
+    delete_models: Wakeup = field(default_factory=Wakeup)
+    depend_jobs: Wakeup = field(default_factory=Wakeup)
+    advance_tasks: Wakeup = field(default_factory=Wakeup)
+    notify_jobs: Wakeup = field(default_factory=Wakeup)
+    forget_jobs: Wakeup = field(default_factory=Wakeup)
+    advance_jobs: Wakeup = field(default_factory=Wakeup)
+    settle_services: Wakeup = field(default_factory=Wakeup)
+    scale_services: Wakeup = field(default_factory=Wakeup)
     watch_node: Wakeup = field(default_factory=Wakeup)
     sweep_node: Wakeup = field(default_factory=Wakeup)
+    settle_imports: Wakeup = field(default_factory=Wakeup)
     prune_records: Wakeup = field(default_factory=Wakeup)
 
     def about(self, record: Record) -> None:
@@ -64,13 +83,75 @@ class Wakeups:
                         self.delete_images.set()
                     case _:
                         self.place_sandboxes.set()
-            case Node() if record.state is NodeState.READY:
-                for each in fields(self):
-                    getattr(self, each.name).set()
+            case Volume():
+                match record.state:
+                    case VolumeState.CREATING:
+                        self.create_volumes.set()
+                    case VolumeState.RESIZING:
+                        self.resize_volumes.set()
+                    case VolumeState.DELETING:
+                        self.delete_volumes.set()
+                    case _:
+                        pass
+            case Model():
+                match record.state:
+                    case ModelState.CREATING:
+                        self.create_models.set()
+                    case ModelState.DELETING:
+                        self.delete_models.set()
+                    case _:
+                        pass
+            case Placed():
+                self.start_sandboxes.set()
+                self.restore_sandboxes.set()
+            case Queue():
+                self.place_sandboxes.set()
+            case Job():
+                self.advance_jobs.set()
+                self.notify_jobs.set()
+                if record.state is JobState.BLOCKED or record.state in JOB_FINAL:
+                    self.depend_jobs.set()
+                if record.state in JOB_FINAL:
+                    self.forget_jobs.set()
+            case Task():
+                self.advance_jobs.set()
+                self.notify_jobs.set()
+            case Service():
+                self.settle_services.set()
             case _:
                 pass
 
+    def about_agent(self) -> None:
+        """It answers again: wake who has something to ask of it. Who gives places is woken by what has changed of the
+        node (`Mirror.hear`)."""
+        for each in (
+            self.start_sandboxes,
+            self.apply_changes,
+            self.observe_sandboxes,
+            self.stop_sandboxes,
+            self.restore_sandboxes,
+            self.delete_sandboxes,
+            self.create_checkpoints,
+            self.delete_checkpoints,
+            self.answer_guests,
+            self.create_images,
+            self.delete_images,
+            self.create_volumes,
+            self.resize_volumes,
+            self.delete_volumes,
+            self.forget_jobs,
+            self.sweep_node,
+            self.settle_imports,
+        ):
+            each.set()
+
     def _about_sandbox(self, sandbox: Sandbox) -> None:
+        if sandbox.job is not None:
+            self.advance_tasks.set()
+            if sandbox.state is S.DELETED:
+                self.advance_jobs.set()
+        if sandbox.replica is not None:
+            self.settle_services.set()
         match sandbox.state:
             case S.PENDING:
                 self.place_sandboxes.set()
@@ -85,8 +166,11 @@ class Wakeups:
             case S.STOPPED | S.FAILED | S.DELETED:
                 self.place_sandboxes.set()  # there may be room now
             case S.RUNNING | S.ASLEEP:
-                if sandbox.spec.services:
+                spec = sandbox.spec
+                if spec.services or spec.health is not None or spec.command is not None:
                     self.observe_sandboxes.set()  # they may have got on while its record still said it was starting
+        if sandbox.evicted is not None:
+            self.evict_sandboxes.set()
         if not sandbox.applied:
             self.apply_changes.set()
         if sandbox.source_checkpoint is not None:
@@ -102,5 +186,7 @@ class Wakeups:
                 self.place_sandboxes.set()
                 if checkpoint.origin is Origin.FORK:
                     self.release_checkpoints.set()
+                if checkpoint.origin is Origin.AUTO:
+                    self.evict_sandboxes.set()  # one that makes room may have waited for it
             case CheckpointState.DELETED:
                 pass

@@ -18,7 +18,6 @@ from skerry.control.door import Authentication, BodyLimit, HostCheck, QuietEnd
 from skerry.control.http_errors import error_response
 from skerry.control.inside import Inside
 from skerry.control.keys import KeyRing
-from skerry.control.route_feed import RouteFeed
 from skerry.control.validation import explain_body, explain_parameter
 from skerry.errors import Failed, Invalid, NotFound, SkerryError
 from skerry.settings import Settings
@@ -63,7 +62,7 @@ def build_api(routers: Sequence[APIRouter], log: Log) -> FastAPI:
     return api
 
 
-def build_web(inner: ASGIApp, keys: KeyRing, feed: RouteFeed, settings: Settings) -> ASGIApp:
+def build_web(inner: ASGIApp, keys: KeyRing, inside: Inside, settings: Settings) -> ASGIApp:
     """Outermost first: host, our own programs, key, size of the body."""
     limited = BodyLimit(
         inner,
@@ -71,8 +70,9 @@ def build_web(inner: ASGIApp, keys: KeyRing, feed: RouteFeed, settings: Settings
         upload_bytes_max=settings.upload_bytes_max,
         is_streamed=is_streamed,
     )
-    inside = Inside(Authentication(limited, keys), feed, keys)
-    return QuietEnd(HostCheck(inside, settings.listen.rpartition(":")[0].strip("[]")))
+    return QuietEnd(
+        HostCheck(inside.before(Authentication(limited, keys)), settings.listen.rpartition(":")[0].strip("[]"))
+    )
 
 
 def is_streamed(scope: Scope) -> bool:
@@ -80,7 +80,7 @@ def is_streamed(scope: Scope) -> bool:
     path: str = scope["path"]
     if scope["method"] == "PUT":
         return path.endswith(("/files", "/files/archive"))
-    return path == "/v1/images/upload"
+    return path in ("/v1/images/upload", "/v1/sandboxes/import")
 
 
 async def refuse_unknown_parameters(request: Request) -> None:

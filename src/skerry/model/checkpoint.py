@@ -59,6 +59,8 @@ class Checkpoint(Frozen):
     comment: str
     spec: SandboxSpec
     """The sandbox's spec, labels and env at that moment."""
+    volumes: dict[str, str] = {}
+    """Name -> id of those that `spec` mounted then; what is in them the checkpoint does not contain."""
     image_digest: str
     node: str
     reason: str | None = None

@@ -12,7 +12,7 @@ class Event(Frozen):
     at: datetime
     project: str
     noun: str
-    """sandbox, checkpoint, image, network, node, key."""
+    """sandbox, checkpoint, image, network, volume, secret, queue, job, node, key."""
     target: str
     name: str
     """The target's name at that time."""

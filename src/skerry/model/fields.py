@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from skerry.model.identity import ID_PATTERN
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+NAME_LENGTH_MAX = 63
 USER_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_-]{0,31})?$"
 LABELS_MAX = 64
 ENV_MAX = 512
@@ -61,17 +62,7 @@ def parse_rate(value: Any) -> Any:
     return value
 
 
-def format_size(size_bytes: int) -> str:
-    """1536 -> "1.5KiB"; for people, so at most three digits and a binary unit."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(size) < 1024 or unit == "TiB":
-            return f"{size:.0f}{unit}" if unit == "B" or size >= 100 else f"{size:.1f}{unit}"
-        size /= 1024
-    raise AssertionError("unreachable")
-
-
-def _guest_path(path: str) -> str:
+def guest_path(path: str) -> str:
     if not path.startswith("/") or "\0" in path:
         raise ValueError("expected an absolute path in the sandbox, such as /srv/data")
     if ".." in path.split("/"):
@@ -129,7 +120,7 @@ else:
     User = matching(USER_PATTERN, "a user name or id, or USER:GROUP")
 Size = Annotated[int, BeforeValidator(parse_size)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-GuestPath = Annotated[str, Field(max_length=4096), AfterValidator(_guest_path)]
+GuestPath = Annotated[str, Field(max_length=4096), AfterValidator(guest_path)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 Env = Annotated[dict[str, str], AfterValidator(_env)]
 Command = Annotated[list[Annotated[str, Field(max_length=131_072)]], Field(min_length=1, max_length=4096)]

@@ -1,4 +1,4 @@
-"""Ids: a short prefix that tells the noun, then 12 hex digits; and matching of what a user typed against them."""
+"""Ids: a short prefix that tells the noun, then 12 hex digits; and what is always there by its name."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ PREFIX = {
     "request": "rq",
     "lease": "ls",
     "network": "net",
+    "volume": "vol",
+    "secret": "sec",
+    "queue": "qu",
+    "job": "job",
+    "notice": "ntc",
+    "service": "svc",
+    "token": "tok",
+    "model": "mod",
 }
 ID_PATTERN = re.compile(rf"(?:{'|'.join(PREFIX.values())})-[0-9a-f]{{12}}")
+QUEUE_DEFAULT = "default"
+"""The queue that is always there; all nodes are its members until it is told otherwise."""
 
 
 def make_id(noun: str, chance: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -58,10 +58,9 @@ def _packages(names: list[str]) -> list[str]:
 ImageName = Annotated[str, AfterValidator(image_name)]
 
 
-class ImageRequest(Frozen):
-    """Where an image comes from: exactly one of source (a registry), recipe (built here) or upload."""
+class ImageSource(Frozen):
+    """Where an image comes from: exactly one of source (a registry) and recipe (built here)."""
 
-    name: ImageName
     source: Annotated[str, AfterValidator(_source)] | None = None
     recipe: Literal["debian:12", "debian:bookworm", "debian:13", "debian:trixie"] | None = None
     include: Annotated[list[str], Field(max_length=256), AfterValidator(_packages)] = []
@@ -70,12 +69,16 @@ class ImageRequest(Frozen):
     """Allow plain HTTP to the registry; refused unless its host is this machine's loopback."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> ImageRequest:
+    def _one_source(self) -> Self:
         if (self.source is None) == (self.recipe is None):
             raise ValueError("give exactly one of source and recipe")
         if self.include and self.recipe is None:
             raise ValueError("include goes with recipe")
         return self
+
+
+class ImageRequest(ImageSource):
+    name: ImageName
 
 
 class ImageConfig(Frozen):
@@ -94,7 +97,7 @@ class Image(Frozen):
     name: str
     state: ImageState
     source: str
-    """`docker://…`, `recipe:debian:12`, `upload`, `sandbox:ID`."""
+    """`docker://…`, `recipe:debian:12`, `upload`, `sandbox:ID`, `archive` (came with a sandbox)."""
     include: list[str] = []
     insecure: bool = False
     digest: str | None = None

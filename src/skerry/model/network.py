@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Annotated
@@ -10,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from skerry.errors import LimitReached
-from skerry.model.fields import Frozen, Name
+from skerry.model.fields import Frozen, Labels, Name
 
 NETWORKS_MAX = 1000
 JOINS_MAX = 16
@@ -51,6 +52,7 @@ class NetworkRequest(Frozen):
     """Its members' addresses; no other network's, and none that the machine itself has or has a route to."""
     internal: bool = False
     """A sandbox all of whose networks are internal has no way outside."""
+    labels: Labels = {}
 
 
 class PrivateNetwork(Frozen):
@@ -61,6 +63,7 @@ class PrivateNetwork(Frozen):
     name: str
     subnet: str
     internal: bool
+    labels: Labels = {}
     created_at: datetime
 
 
@@ -105,6 +108,35 @@ def is_host_of(address: str, subnet: str) -> bool:
     """Whether a member may have it: of the range, and neither its first, which names it, nor its last, broadcast."""
     network = ipaddress.IPv4Network(subnet)
     return int(network.network_address) < int(ipaddress.IPv4Address(address)) < int(network.broadcast_address)
+
+
+def choose_subnet(pool: str, addresses: int, taken: Iterable[str]) -> str:
+    """A range within `pool` that has so many addresses for members and shares none with `taken`. Raises
+    LimitReached."""
+    whole = ipaddress.IPv4Network(pool)
+    prefix = min(max(32 - (addresses + 1).bit_length(), PREFIX_MIN, whole.prefixlen), PREFIX_MAX)
+    size = 2 ** (32 - prefix)
+    start = int(whole.network_address)
+    for other in sorted(ipaddress.IPv4Network(each) for each in taken):
+        if int(other.broadcast_address) < start:
+            continue
+        if int(other.network_address) >= start + size:
+            break
+        start = -(-(int(other.broadcast_address) + 1) // size) * size
+    if size - 2 < addresses or start + size - 1 > int(whole.broadcast_address):
+        raise LimitReached(f"no range of {addresses} addresses is free in {pool}; wait for other jobs, or enlarge it")
+    return str(ipaddress.IPv4Network((start, prefix)))
+
+
+def choose_addresses(subnet: str, count: int, taken: Collection[str]) -> list[str]:
+    """The first free ones, in ascending order. Raises LimitReached."""
+    network = ipaddress.IPv4Network(subnet)
+    numbers = {int(ipaddress.IPv4Address(each)) for each in taken}
+    free = (each for each in range(int(network.network_address) + 1, int(network.broadcast_address)))
+    chosen = list(itertools.islice((each for each in free if each not in numbers), count))
+    if len(chosen) < count:
+        raise LimitReached(f"fewer than {count} addresses of {subnet} are free")
+    return [str(ipaddress.IPv4Address(each)) for each in chosen]
 
 
 def choose_address(subnet: str, taken: Collection[str]) -> str:

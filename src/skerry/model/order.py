@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import Any
 
 from skerry.model.fields import Frozen
+from skerry.model.guest_service import HealthStatus, Statuses
 from skerry.model.network import Membership
 from skerry.model.policy import Action, Policy
 from skerry.model.sandbox import Exit, SandboxSpec
-from skerry.model.service import Statuses
+from skerry.model.secret import SealedSecret
 from skerry.model.sleep import Asleep
 
 
@@ -18,7 +19,7 @@ class Order(Frozen):
 
     sandbox_id: str
     generation: int
-    hostname: str
+    name: str
     spec: SandboxSpec
     image_digest: str
     source_checkpoint: str | None = None
@@ -28,6 +29,20 @@ class Order(Frozen):
     fork: bool = False
     """A fork gets a new machine-id and host keys before it first starts."""
     networks: list[Membership] = []
+    volumes: dict[str, str] = {}
+    """Name -> id of those that its mounts name."""
+    models: dict[str, str] = {}
+    """Likewise of models."""
+    devices: list[tuple[int, int, int]] = []
+    """Accelerators of this machine that it has: (index, thousandths, bytes of memory)."""
+    folders: list[str] = []
+    """Paths in it, below mounts of volumes, that are made before it starts."""
+    secrets: list[SealedSecret] = []
+    """Those that the spec names, as they were when it was made. Written down by the machine as they are, sealed."""
+
+    @property
+    def hostname(self) -> str:
+        return self.spec.hostname or self.name
 
     @property
     def has_cable(self) -> bool:
@@ -61,5 +76,7 @@ class Report(Frozen):
     """What woke it last, if anything has: shown in its history."""
     services: Statuses = ()
     """As it has them now; none when it has no processes."""
+    health: HealthStatus | None = None
+    """Likewise."""
     checkpoint_wanted: dict[str, Any] | None = None
     """The guest asked for a checkpoint through its socket: {"request_id", "comment"}."""

@@ -42,6 +42,10 @@ class PublishedPort(Frozen):
     guest: Port
     """In the sandbox."""
     protocol: Protocol = Protocol.TCP
+    auto_correct: bool = False
+    """If `host` is taken, a free one is chosen in its place, and kept; else whoever is second is refused."""
+    wanted: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """What `host` was to be, where another was chosen in its place."""
 
     @property
     def is_chosen(self) -> bool:
@@ -52,6 +56,15 @@ class PublishedPort(Frozen):
         """`127.0.0.1:8080`, `[::1]:53/udp`: where it is reached, as people write it."""
         host = f"[{self.ip}]" if ":" in self.ip else self.ip
         return f"{host}:{self.host or 0}" + ("" if self.protocol is Protocol.TCP else f"/{self.protocol.value}")
+
+    def is_of(self, wish: PublishedPort) -> bool:
+        """Whether it is what came of the same wish before, and had to be corrected."""
+        alike = (self.ip, self.guest, self.protocol) == (wish.ip, wish.guest, wish.protocol)
+        return alike and wish.auto_correct and wish.wanted is None and self.wanted == wish.host
+
+    def corrected(self) -> PublishedPort:
+        """Without a number, which is to be chosen; the first that was wanted is remembered."""
+        return self.model_copy(update={"host": None, "wanted": self.wanted or self.host})
 
 
 class HeldPort(Frozen):

@@ -1,208 +1,343 @@
-"""A service: a command that a sandbox's machine keeps running in it, and what is known of each."""
+"""A service: a model server or web app of one or many replicas behind one address that stays. Each replica is a
+sandbox.
+
+Life, health and traffic are three axes: whether a replica's sandbox is there (its state), whether it can do its work
+(`Health`), and whether it is given any (`weight`, `draining_at`). The status of a service says one thing: can it serve.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BeforeValidator, Field, model_validator
 
-from skerry.model.fields import Command, Duration, Env, Frozen, GuestPath, User
+from skerry.model.fields import Command, Duration, Env, Frozen, Labels, Name, User, matching
+from skerry.model.guest_service import HTTP_PATH_PATTERN
+from skerry.model.identity import QUEUE_DEFAULT
+from skerry.model.moves import Moves
+from skerry.model.network import JOINS_MAX, Join
+from skerry.model.replica import Role
+from skerry.model.resources import Demand, PlacementRules
+from skerry.model.rollout import RolloutStatus, Strategy
+from skerry.model.sandbox import GIB, Cpu, Disk, Memory, Mounts, Network, Pids, S
+from skerry.model.scaling import REPLICAS_MAX, Scaling
+from skerry.model.secret import Secrets
 from skerry.model.stream import Port
+from skerry.model.tier import PRIORITY_DEFAULT, Priority, Tier
 
-SERVICES_MAX = 32
-NEEDS_MAX = SERVICES_MAX - 1
-NAME_PATTERN = r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"
-NAME_ALLOWED = "1 to 40 lower-case letters, digits and '-', not at either end"
-RESERVED = frozenset({"main", "all", "skerry"})
-"""`main` is the sandbox's own main process, `all` would be taken for every service, `skerry` is ours."""
-HTTP_PATH_PATTERN = r"/[!-~]{0,1023}"
+MODELS_MAX = 64
+OPTIONS_MAX = 128
+ADDRESSES_MAX = 256
+REVISIONS_KEPT = 20
 
 
-class Restart(StrEnum):
-    ALWAYS = "always"
-    ON_FAILURE = "on-failure"  # not when it ended with code 0
-    NEVER = "never"
+class EngineName(StrEnum):
+    COMMAND = "command"  # whatever the image or `command` starts
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    NIM = "nim"
+    TRANSFORMERS = "transformers"
+    LLAMACPP = "llamacpp"
+    SIMULATOR = "simulator"
 
 
-def _http_path(path: str) -> str:
-    if not re.fullmatch(HTTP_PATH_PATTERN, path):
-        raise ValueError("expected a path such as /health, of printable characters without spaces")
-    return path
+class PolicyName(StrEnum):
+    """How a replica is chosen for a request."""
+
+    AUTO = "auto"
+    ROUND_ROBIN = "round-robin"
+    RANDOM = "random"
+    LEAST_LOAD = "least-load"
+    POWER_OF_TWO = "power-of-two"
+    PREFIX = "prefix"
+    HYBRID = "hybrid"  # Ray Serve's
+    SESSION = "session"
+    LORA = "lora"
+    SLO = "slo"
+    DISAGGREGATED = "disaggregated"  # prefill and decode on replicas of their own
 
 
-class Health(Frozen):
-    """How to tell that a service can do its work: one of `command`, `http` and `tcp`."""
+class HealthCheck(Frozen):
+    """HTTP GET on the replica's port. Names and defaults of the fields are Backend.AI's."""
 
-    command: Command | None = None
-    """Run in the sandbox as the service's user; well when it ends with code 0."""
-    http: Annotated[str, AfterValidator(_http_path)] | None = None
-    """A path on the service's port; well when the answer is 200 to 399."""
-    tcp: bool = False
-    """Well when somebody listens on the service's port."""
+    path: Annotated[str, Field(pattern=f"^{HTTP_PATH_PATTERN}$")] = "/health"
     interval: Annotated[Duration, Field(ge=0.5, le=86_400)] = 10.0
-    """Seconds, or text such as 10s, between two looks. While it starts it is looked at more often."""
-    timeout: Annotated[Duration, Field(ge=0.1, le=300)] = 5.0
-    retries: Annotated[int, Field(ge=1, le=100)] = 3
+    max_retries: Annotated[int, Field(ge=1, le=100)] = 10
     """Looks in a row that must fail before one that was healthy is called unhealthy."""
-    restart: bool = False
-    """Start one that is unhealthy again. Off by default: it may still be at work for those it has."""
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Health:
-        if sum((self.command is not None, self.http is not None, self.tcp)) != 1:
-            raise ValueError("give exactly one of command, http and tcp")
-        return self
+    max_wait_time: Annotated[Duration, Field(ge=0.1, le=300)] = 15.0
+    """For one answer."""
+    expected_status_code: Annotated[int, Field(ge=100, le=599)] = 200
+    initial_delay: Annotated[Duration, Field(ge=0, le=86_400)] = 60.0
+    """A replica that is not healthy so long after its start, and `interval` times `max_retries` + 1 more, is called
+    unhealthy."""
 
 
-class ServiceSpec(Frozen):
+class Timeouts(Frozen):
+    """Seconds, or text such as 30s."""
+
+    connect: Annotated[Duration, Field(gt=0, le=300)] = 5.0
+    first: Annotated[Duration, Field(gt=0, le=86_400)] = 600.0
+    """From the request's last byte to the answer's first."""
+    between: Annotated[Duration, Field(gt=0, le=86_400)] = 120.0
+    """Two parts of a stream."""
+
+
+class Holding(Frozen):
+    """Requests that wait in the gateway because all replicas have as many as they may, or none is awake."""
+
+    limit: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Beyond it: 429 with Retry-After."""
+    wait: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
+    """Longer: 503 with Retry-After."""
+    per_replica: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Requests that a replica is given at once. None: as many as the engine says it runs, else no limit."""
+
+
+class Ejection(Frozen):
+    """A replica that fails is left out for a while, which doubles each time up to ten times as long."""
+
+    failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    """In a row: connections refused, 5xx before the first byte, broken off."""
+    seconds: Annotated[Duration, Field(gt=0, le=3600)] = 10.0
+    share_max: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Of the replicas, so many at most: with all of them out nobody would be served."""
+
+
+class Routing(Frozen):
+    policy: PolicyName = PolicyName.AUTO
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """On other replicas, and never after the first byte."""
+    hedge: Annotated[Duration, Field(gt=0, le=600)] | None = None
+    """Ask a second replica too when the first has not begun to answer after so long; the slower one is cancelled.
+    None: never."""
+    ttft: Annotated[Duration, Field(gt=0, le=600)] | None = None
+    """Objective that `slo` keeps where it can."""
+    timeouts: Timeouts = Timeouts()
+    holding: Holding = Holding()
+    ejection: Ejection = Ejection()
+    weights: Annotated[dict[str, Annotated[float, Field(gt=0, le=1000)]], Field(max_length=1000)] = {}
+    """Of clients (names of tokens or keys) for fairness; 1 for those not named."""
+
+
+if TYPE_CHECKING:
+    Address = ModelName = Source = str
+else:
+    Address = matching(r"^https?://[A-Za-z0-9.\[\]:_-]{1,253}(/[!-~]{0,200})?$", "a URL such as http://10.0.0.5:8000")
+    ModelName = matching(
+        r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$", "a model's name of at most 128 letters, digits and ._:/@-"
+    )
+    Source = matching(
+        r"^(/|[a-z0-9-]+:/|(hf|s3|oci|ollama|model)://).{1,1000}$",
+        "a folder in the sandbox such as /models/x, VOLUME:/path, model://NAME, or hf://, s3://, oci://, ollama://",
+    )
+Option = str | int | float | bool
+
+
+def as_command(value: Any) -> Any:
+    """Text is for the shell of the image."""
+    return ["/bin/sh", "-c", value] if isinstance(value, str) else value
+
+
+class ServiceSpec(Demand):
     """What a user may declare of a service."""
 
-    command: Command
-    """Runs in the foreground, as long as the service is there."""
+    name: Name | None = None
+    """None: we choose a free one."""
+    engine: EngineName = EngineName.COMMAND
+    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """None: the engine's."""
+    command: Annotated[Command | None, BeforeValidator(as_command)] = None
+    """None: the engine's, or with `command` the image's own."""
+    prepare: Annotated[list[Annotated[Command, BeforeValidator(as_command)]], Field(max_length=32)] = []
+    """Commands that are run before it, in order, in the same sandbox; one that fails fails the replica."""
+    model: Source | None = None
+    models: Annotated[list[ModelName], Field(max_length=MODELS_MAX)] = []
+    """What clients give as `model`. Empty: the service's name."""
+    adapters: Annotated[dict[ModelName, Source], Field(max_length=MODELS_MAX)] = {}
+    """LoRA: what clients give as `model` -> where it is."""
+    options: Annotated[dict[Annotated[str, Field(max_length=64)], Option], Field(max_length=OPTIONS_MAX)] = {}
+    """The engine's, by the names of its own options without dashes."""
+    addresses: Annotated[list[Address], Field(max_length=ADDRESSES_MAX)] = []
+    """Servers that are there already and are not ours to start: routes lead to them, and there are no sandboxes."""
+    roles: dict[Role, Annotated[int, Field(ge=0, le=REPLICAS_MAX)]] = {}
+    """How many replicas of which role; empty: all do both."""
     port: Port | None = None
-    """TCP port it listens on: who connects to it from outside is held until somebody listens."""
-    needs: Annotated[list[str], Field(max_length=NEEDS_MAX)] = []
-    """Services that must be healthy before this one starts."""
-    restart: Restart = Restart.ALWAYS
+    """None: the engine's."""
+    replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] = 1
+    """Where `scaling` is not given."""
+    scaling: Scaling | None = None
+    health: HealthCheck | None = None
+    """None: the engine's; with `command` healthy means that somebody listens on the port."""
+    routing: Routing = Routing()
+    strategy: Strategy = Strategy()
+    drain: Annotated[Duration, Field(ge=0, le=86_400)] = 60.0
+    """Seconds that a replica has for what it has begun before it is stopped."""
+    public: bool = False
+    """Whether everybody who reaches the gateway may use it; else it takes a token or a key."""
+    fork: bool = False
+    """Start replicas after the first from a checkpoint of one that is healthy. Refused as yet."""
+    cpu: Cpu = 1.0
+    """Of each replica, as all that follows."""
+    memory: Memory = 1 * GIB
+    disk: Disk = 10 * GIB
+    pids: Pids = 1024
     env: Env = {}
-    """Added to the sandbox's."""
+    workdir: Annotated[str, Field(max_length=4096)] | None = None
     user: User | None = None
-    """None: the sandbox's."""
-    workdir: GuestPath | None = None
-    """None: the sandbox's."""
-    health: Health | None = None
-    """None: with a port, that somebody listens there; without one, that it goes on running."""
+    mounts: Mounts = []
+    secrets: Secrets = []
+    network: Network = Network()
+    networks: Annotated[list[Join], Field(max_length=JOINS_MAX)] = []
+    queue: Name = QUEUE_DEFAULT
+    tier: Tier = Tier.PRODUCTION
+    priority: Priority = PRIORITY_DEFAULT
+    placement: PlacementRules = PlacementRules()
+    labels: Labels = {}
 
     @model_validator(mode="after")
-    def _health_fits(self) -> ServiceSpec:
-        health = self.health
-        if health is not None and self.port is None and (health.tcp or health.http is not None):
-            raise ValueError("health by http or tcp needs the service's port")
-        if health is not None and health.restart and self.restart is Restart.NEVER:
-            raise ValueError("health.restart is for services that may be restarted, and this one never is")
+    def _has_something_to_run(self) -> ServiceSpec:
+        if self.addresses and (self.image or self.command or self.scaling or self.prepare):
+            raise ValueError("addresses: servers that are there already have no image, command, prepare or scaling")
+        if not self.addresses and self.engine is EngineName.COMMAND and self.image is None:
+            raise ValueError("image: engine command needs one")
+        if not self.addresses and self.engine is EngineName.COMMAND and self.port is None:
+            raise ValueError("port: engine command needs one")
+        if self.scaling is not None and self.roles:
+            raise ValueError("scaling and roles: give one of them")
         return self
 
     @property
-    def looks(self) -> Health | None:
-        """How it is looked at; None: it is healthy while it runs."""
-        if self.health is None and self.port is not None:
-            return Health(tcp=True)
-        return self.health
+    def restarts(self) -> dict[str, Any]:
+        """Of what is declared that by which replicas differ: when it changes there is a new revision."""
+        kept = {"name", "replicas", "scaling", "routing", "strategy", "drain", "public", "labels", "roles"}
+        return self.model_dump(mode="json", exclude=kept)
 
-    @property
-    def is_task(self) -> bool:
-        """It has an end to come to: who needs it waits for that and not for its running."""
-        return self.restart is Restart.NEVER and self.looks is None
+
+class Health(StrEnum):
+    PROVISIONING = "provisioning"  # not yet
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"  # of a service: it serves, with fewer than wanted; of a replica: left out for a while
+    UNHEALTHY = "unhealthy"
 
 
 class ServiceState(StrEnum):
-    WAITING = "waiting"  # for what it needs
-    STARTING = "starting"  # runs, and is not healthy yet
-    HEALTHY = "healthy"
-    UNHEALTHY = "unhealthy"
-    BACKING_OFF = "backing-off"  # ended, and is started again in a moment
-    STOPPED = "stopped"  # by hand; started again by hand, by a request to its port, or with its sandbox
-    DONE = "done"  # ended well by itself, and is not to be restarted
-    FAILED = "failed"  # ended badly, and is not to be restarted; `reason` says how
+    ACTIVE = "active"
+    DELETING = "deleting"
+    DELETED = "deleted"
 
 
-RUNS = frozenset({ServiceState.STARTING, ServiceState.HEALTHY, ServiceState.UNHEALTHY})
+_S = ServiceState
+SERVICE_MOVES: Moves[ServiceState] = {(_S.ACTIVE, _S.DELETING): "api", (_S.DELETING, _S.DELETED): "settle"}
+SERVICE_FINAL = frozenset({_S.DELETED})
 
 
-class ServiceStatus(Frozen):
-    """What a machine says of one service in a sandbox that runs, or sleeps warm."""
+class Slot(StrEnum):
+    PRODUCTION = "production"
+    STAGING = "staging"  # a revision that has not been promoted: a canary's, or the other colour
 
+
+class Replica(Frozen):
+    """A replica, as the API shows it."""
+
+    sandbox: str
     name: str
-    state: ServiceState
+    node: str | None = None
+    revision: int
+    role: Role = Role.BOTH
+    slot: Slot = Slot.PRODUCTION
+    state: S
+    health: Health
     reason: str | None = None
-    since: datetime
+    weight: float = 0.0
+    """Share of the traffic, 0 to 1; 0: none."""
+    draining: bool = False
+    in_flight: int = 0
     restarts: int = 0
-    """Times it was started again since its sandbox started."""
-    exit_code: int | None = None
-    """How it ended last."""
+    created_at: datetime
+
+
+class Revision(Frozen):
+    service: str
+    """Id."""
+    number: int
+    spec: ServiceSpec
+    image_digest: str | None = None
+    command: list[str] | None = None
+    """The image's own, as it was then, where the spec gives none."""
+    volumes: dict[str, str] = {}
+    created_at: datetime
+    reason: str = ""
+
+
+class Signals(Frozen):
+    """What gateways have seen of a service in the last seconds, over all of them."""
+
+    in_flight: int = 0
+    waiting: int = 0
+    requests_per_s: float = 0.0
+    tokens_per_s: float = 0.0
+    ttft_p95_s: float | None = None
+    tpot_p95_s: float | None = None
+    errors_per_s: float = 0.0
 
 
 class Service(Frozen):
-    """A service with what is known of it, as the API lists it."""
+    """The record, and what is filled in on reading."""
 
+    id: str
+    project: str
+    owner: str = ""
     name: str
+    state: ServiceState
     spec: ServiceSpec
-    status: ServiceStatus | None
-    """None: its sandbox has no processes."""
+    """Of the newest revision."""
+    revision: int = 1
+    """The one that it is to be: most often the newest."""
+    serving: int = 1
+    """The revision in production: another one while that is rolled out, or stands in staging."""
+    rollout: RolloutStatus | None = None
+    """From `serving` to `revision`. None: they are one."""
+    wanted: int = 1
+    """Replicas: as declared, or as the autoscaler has it."""
+    wanted_reason: str = ""
+    made: int = 0
+    """Replicas made so far: the number of the newest."""
+    failures: int = 0
+    """Replicas in a row that were lost before they were ever healthy."""
+    failure: str | None = None
+    """Why the newest of them was lost."""
+    retry_at: datetime | None = None
+    """None is made before."""
+    image_digest: str | None = None
+    volumes: dict[str, str] = {}
+    reason: str | None = None
+    status: Health = Health.PROVISIONING
+    """Can it serve."""
+    ready: int = 0
+    """Replicas that are healthy and in production."""
+    ever_healthy: bool = False
+    replicas: list[Replica] = []
+    signals: Signals | None = None
+    url: str | None = None
+    operation: str | None = None
+    created_at: datetime
+    updated_at: datetime
 
 
-Statuses = tuple[ServiceStatus, ...]
+class ScaleRequest(Frozen):
+    replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] | None = None
+    """Of one that is not scaled by itself."""
+    role: Role | None = None
+    """Of which role, where it has several."""
+    minimum: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] | None = None
+    """Of one that is scaled by itself, as the next."""
+    maximum: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None
 
-
-def _wrong(location: tuple[str | int, ...], say: str, given: Any) -> ValidationError:
-    """Pydantic puts the field's own path before `location`."""
-    kind = PydanticCustomError("service", "{say}", {"say": say})
-    return ValidationError.from_exception_data("services", [InitErrorDetails(type=kind, loc=location, input=given)])
-
-
-def _checked(services: dict[str, ServiceSpec]) -> dict[str, ServiceSpec]:
-    ports: dict[int, str] = {}
-    for name, spec in services.items():
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise _wrong((name[:60],), f"expected as the name of a service {NAME_ALLOWED}", name)
-        if name in RESERVED:
-            raise _wrong((name,), f"the names {', '.join(sorted(RESERVED))} are reserved", name)
-        if spec.port is not None and ports.setdefault(spec.port, name) != name:
-            raise _wrong((name, "port"), f"service {ports[spec.port]} has this port already", spec.port)
-        for number, needed in enumerate(spec.needs):
-            if needed not in services:
-                raise _wrong((name, "needs", number), "there is no service of this name in this sandbox", needed)
-    for name in services:
-        if (round_trip := cycle(services, name)) is not None:
-            say = f"services that need each other can never start: {' needs '.join(round_trip)}"
-            raise _wrong((name, "needs"), say, round_trip)
-    return services
-
-
-def cycle(services: Mapping[str, ServiceSpec], name: str) -> list[str] | None:
-    """The way from a service through what it needs back to itself, if there is one."""
-    came_from: dict[str, str] = {}
-    waiting = [name]
-    while waiting:
-        here = waiting.pop()
-        for needed in services[here].needs:
-            if needed == name:
-                way = [name, here]
-                while way[-1] != name:
-                    way.append(came_from[way[-1]])
-                return way[::-1] if here != name else [name, name]
-            if needed not in came_from:
-                came_from[needed] = here
-                waiting.append(needed)
-    return None
-
-
-Services = Annotated[dict[str, ServiceSpec], Field(max_length=SERVICES_MAX), AfterValidator(_checked)]
-"""By name. Refused: needs that name nothing or lead in a circle, a port that two have, a reserved name."""
-
-
-def news(before: Sequence[ServiceStatus], after: Sequence[ServiceStatus]) -> list[tuple[str, str]]:
-    """(kind, message) of each event between two reports. What came and went between them leaves none."""
-    told: list[tuple[str, str]] = []
-    known = {status.name: status for status in before}
-    for status in after:
-        was = known.get(status.name)
-        if status.restarts > (was.restarts if was is not None else 0):
-            told.append(("service_restarted", _line(status, was.reason if was is not None else None)))
-        elif status.state in RUNS and (was is None or was.state not in RUNS):
-            told.append(("service_started", status.name))
-        if was is None or status.state is not was.state:
-            if status.state is ServiceState.UNHEALTHY:
-                told.append(("service_unhealthy", _line(status, status.reason)))
-            elif status.state is ServiceState.FAILED:
-                told.append(("service_failed", _line(status, status.reason)))
-    return told
-
-
-def _line(status: ServiceStatus, reason: str | None) -> str:
-    return f"{status.name}: {reason}" if reason else status.name
+    @model_validator(mode="after")
+    def _says_something(self) -> ScaleRequest:
+        bounds = self.minimum is not None or self.maximum is not None
+        if (self.replicas is None) is not bounds:
+            raise ValueError("give replicas, or minimum and maximum of a service that is scaled by itself")
+        return self

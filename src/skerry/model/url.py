@@ -14,6 +14,7 @@ from pydantic import Field
 from skerry.model.fields import Duration, Frozen
 from skerry.model.sandbox import S
 from skerry.model.stream import Port
+from skerry.model.traffic import ServiceRoute
 
 LINK_S_MAX = 30 * 86_400.0
 """A link cannot be taken back, so it may not last for ever."""
@@ -60,6 +61,12 @@ class RouteNews(Frozen):
     route: Route | None = None
     gone: str | None = None
     """Id of a sandbox that was deleted."""
+    services: list[ServiceRoute] | None = None
+    """Every service; comes with `every`."""
+    service: ServiceRoute | None = None
+    """It is new, or other than it was: its replicas, their weights, who drains. It replaces what was known."""
+    service_gone: str | None = None
+    """Id of a service that was deleted."""
 
 
 def label(name: str, sandbox_id: str, port: int | None) -> str:

@@ -15,6 +15,8 @@ STOP_ORDER = ("gateway", "control", "agent")
 """The gateway first, while what it passes on can still be answered; control before its agent: it must not see that go
 and call it a failure. Sandboxes go on."""
 STOP_S_MAX = 15.0
+STREAMS_S_MAX = 65.0
+"""For the gateway, which lets the answers of models that have begun come to their end."""
 READY_POLL_FIRST_S = 0.05
 READY_POLL_MAX_S = 1.0
 CANNOT_START = 2
@@ -134,7 +136,7 @@ class Supervisor:
 
     def _end(self, program: Program, *, hurry: bool) -> bool:
         """Until it is gone; whether we were told again meanwhile."""
-        deadline_s = time.monotonic() + STOP_S_MAX
+        deadline_s = time.monotonic() + (STREAMS_S_MAX if program.name == "gateway" else STOP_S_MAX)
         self._send(program, signal.SIGKILL if hurry else signal.SIGTERM)
         while program.running:
             told = self._sleep(deadline_s - time.monotonic())

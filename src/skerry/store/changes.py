@@ -11,11 +11,17 @@ from contextlib import contextmanager
 
 from skerry.model.checkpoint import Checkpoint
 from skerry.model.image import Image
+from skerry.model.job import Job, Task
 from skerry.model.node import Node
 from skerry.model.operation import Operation
+from skerry.model.placed import Placed
+from skerry.model.queue import Queue
 from skerry.model.sandbox import Sandbox
+from skerry.model.service import Service
+from skerry.model.volume import Volume
+from skerry.model.weights import Model
 
-Record = Sandbox | Checkpoint | Image | Operation | Node
+Record = Sandbox | Checkpoint | Image | Volume | Model | Operation | Node | Queue | Job | Task | Placed | Service
 
 EVERY_EVENT = "*events"
 """The topic of all events; a record's own topic is its id."""

@@ -6,6 +6,8 @@ virtual disk here that is 0.31 ms a commit against 0.013 ms without (300 commits
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +23,8 @@ _BEGIN = text("BEGIN IMMEDIATE")
 
 BUSY_TIMEOUT_S = 10.0
 """How long a statement waits for another process's lock before it is an error."""
+SWITCHES_MAX, SWITCH_PAUSE_S = 50, 0.02
+"""Tries to switch a new database over, which takes the other program some milliseconds."""
 READERS_MAX = 4
 CONNECTIONS_MAX = 10
 CHECKOUT_S_MAX = 30.0
@@ -124,8 +128,22 @@ def _sqlite_engine(url: str, connections_max: int) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+        _write_ahead(cursor)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     return engine
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Two programs that open a new database at once both switch it over, and SQLite lets the second not wait for the
+    first, as it does for any other lock: https://sqlite.org/wal.html."""
+    for left in reversed(range(SWITCHES_MAX)):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if not left:
+                raise
+            time.sleep(SWITCH_PAUSE_S)

@@ -54,6 +54,7 @@ class Events:
             for noun, target, name, kind, message in self._told
         ]
         await transaction.connection.execute(_INSERT, rows)
+        self._told.clear()
         transaction.told_events = True
 
     async def list(

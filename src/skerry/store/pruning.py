@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Table, delete, func, select
 
 from skerry.model.operation import OperationState
-from skerry.store.tables import checkpoints, events, images, operations, sandboxes
+from skerry.store.service_tables import services
+from skerry.store.tables import checkpoints, events, images, models, operations, sandboxes, stays, volumes
 
 if TYPE_CHECKING:
     from skerry.store.transaction import Transaction
@@ -17,6 +18,9 @@ TOMBSTONE_S_MAX = 7 * 86_400.0
 TOMBSTONES_MAX = 10_000
 OPERATIONS_MAX = 20_000
 EVENTS_MAX = 100_000
+STAY_S_MAX = 400 * 86_400.0
+"""A year can be told whole, and compared with the month before it."""
+STAYS_MAX = 1_000_000
 
 
 class Pruning:
@@ -24,7 +28,7 @@ class Pruning:
         self._transaction = transaction
 
     async def tombstones(self) -> None:
-        for table in (sandboxes, checkpoints, images):
+        for table in (sandboxes, checkpoints, images, volumes, models, services):
             await self._tombstones(table)
 
     async def _tombstones(self, table: Table) -> None:
@@ -47,6 +51,14 @@ class Pruning:
     async def events(self) -> None:
         newest = await self._newest(events)
         await self._transaction.connection.execute(delete(events).where(events.c.sequence <= newest - EVENTS_MAX))
+
+    async def stays(self) -> None:
+        """The oldest that have ended; usage before that is not told any more."""
+        c = stays.c
+        newest = await self._newest(stays)
+        oldest_s = self._transaction.now.timestamp() - STAY_S_MAX
+        gone = delete(stays).where(c.ended_s.is_not(None), (c.ended_s < oldest_s) | (c.sequence <= newest - STAYS_MAX))
+        await self._transaction.connection.execute(gone)
 
     async def _newest(self, table: Table) -> int:
         return await self._transaction.connection.scalar(select(func.coalesce(func.max(table.c.sequence), 0)))  # pyright: ignore[reportReturnType]

@@ -11,16 +11,20 @@ from sqlalchemy import ColumnElement, Select, Table, exc, select
 from skerry.errors import AlreadyExists, Conflict, NotFound
 from skerry.model.checkpoint import Checkpoint
 from skerry.model.image import Image
+from skerry.model.job import Job
 from skerry.model.moves import Moves, move
 from skerry.model.operation import Operation
 from skerry.model.sandbox import Sandbox
+from skerry.model.service import Service
+from skerry.model.volume import Volume
+from skerry.model.weights import Model
 from skerry.store.paging import Page, make_token, read_token
 from skerry.store.statements import Statements
 
 if TYPE_CHECKING:
     from skerry.store.transaction import Transaction
 
-R = TypeVar("R", Sandbox, Checkpoint, Image)
+R = TypeVar("R", Sandbox, Checkpoint, Image, Volume, Model, Job, Service)
 
 PREFIX_DIGITS_MIN = 4
 CANDIDATES_NAMED_MAX = 5
@@ -52,6 +56,13 @@ class Records(Generic[R]):
     def belief(self, was: R) -> dict[str, Any]:
         """What a writer believes of the row it changes: a value for each column that guards it."""
         return {"was_id": was.id, "was_state": was.state.value}
+
+    def changed(self, was: R, given: dict[str, Any]) -> dict[str, Any]:
+        """What is written of a change, with what follows from it."""
+        return given
+
+    async def follow(self, was: R | None, now: R) -> None:
+        """What else is written with a record, in the same transaction."""
 
     def name_of(self, record: R) -> str:
         raise NotImplementedError
@@ -170,6 +181,8 @@ class Records(Generic[R]):
             [(self.noun, record.id, self.name_of(record), "created", message) for record in records]
         )
         transaction.written.extend(records)
+        for record in records:
+            await self.follow(None, record)
 
     async def move(
         self,
@@ -198,9 +211,16 @@ class Records(Generic[R]):
         """The row as it is now, and nobody else changes it before this transaction ends; None if it is outdated."""
         return await self._one(self.statements.believed, self.belief(was))
 
-    async def change(self, was: R, changes: Mapping[str, Any] | Callable[[R], Mapping[str, Any]]) -> R | None:
-        """Fields that are not the state; guarded just the same. A function is given the row as it is now."""
-        return await self._write(was, changes, None)
+    async def change(
+        self,
+        was: R,
+        changes: Mapping[str, Any] | Callable[[R], Mapping[str, Any]],
+        *,
+        operation: Operation | None = None,
+    ) -> R | None:
+        """Fields that are not the state; guarded just the same. A function is given the row as it is now. `operation`
+        is as of `move`."""
+        return await self._write(was, changes, operation)
 
     async def _write(
         self,
@@ -222,7 +242,7 @@ class Records(Generic[R]):
                 await transaction.operations.finish(fresh.operation, f"{operation.kind} was asked for meanwhile")
             await transaction.operations.insert([operation])
             given["operation"] = operation.id
-        record = fresh.model_copy(update=given)
+        record = fresh.model_copy(update=self.changed(fresh, given))
         try:
             done = await transaction.connection.execute(self.statements.write, {**belief, **self._row(record)})
         except exc.IntegrityError as error:
@@ -231,5 +251,6 @@ class Records(Generic[R]):
             ) from error
         if done.rowcount == 0:
             return None
+        await self.follow(fresh, record)
         transaction.written.append(record)
         return record

@@ -21,8 +21,10 @@ class Store:
         self.changes = Changes()
 
     async def open(self) -> None:
-        """Makes or migrates the tables."""
+        """Makes or migrates the tables, and the queue that is always there."""
         await migrate(self._database)
+        async with self.write() as tx:
+            await tx.queues.ensure_default()
 
     async def close(self) -> None:
         await self._database.close()

@@ -33,7 +33,7 @@ READS = """
     get all slots used look images image_path disk_path checkpoint_path checkpoints disks disk_usage room usage
     adopt adopt_exec wait exec open close index belief name_of at_rest in_states with_ids states_of find whole_name
     reports network_of cable read watch_reports capacity checkpoint_ids image_digests session request listen
-    watching publish_events
+    watching publish_events volumes volume_path
 """
 """Methods that change nothing: dying beside one is dying beside its neighbour."""
 FOLDER = os.environ.get("SKERRY_FAULTS", "")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from skerry.errors import Invalid
 from skerry.model.fields import Frozen
 from skerry.store.paging import PAGE_DEFAULT, PAGE_MAX, Page
 
@@ -21,6 +22,7 @@ CREATED, DONE, GOING_ON = 201, 200, 202
 WaitS = Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait until it is done")]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="Items of one page")]
 PageToken = Annotated[str | None, Query(max_length=100, description="next_page_token of the page before")]
+LabelsAsked = Annotated[list[str] | None, Query(description="KEY=VALUE; repeat it to require several")]
 LIMIT = PAGE_DEFAULT
 
 
@@ -31,6 +33,16 @@ class ListOf(Frozen, Generic[M]):
 
 class Items(Frozen, Generic[M]):
     items: list[M]
+
+
+def labels_asked(given: Sequence[str] | None) -> dict[str, str]:
+    wanted: dict[str, str] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise Invalid(f"label: {text[:60]!r} is not allowed; give KEY=VALUE", field="label")
+        wanted[key] = value
+    return wanted
 
 
 def one(record: BaseModel, status: int = DONE) -> Response:

@@ -1,4 +1,4 @@
-"""Routes about the cloud as a whole: its nodes, what it can do, whether it lives, and this API's own description."""
+"""Routes about the cloud as a whole: what it can do, whether it lives, and this API's own description."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from skerry import __version__
-from skerry.control.api.answers import LIMIT, Limit, ListOf, PageToken, page
+from skerry.model.environment import schema_text
 from skerry.model.fields import Frozen
-from skerry.model.node import Node
 from skerry.settings import Settings
-from skerry.store.paging import Page
 from skerry.store.store import Store
 
 
@@ -36,18 +34,17 @@ class CloudRoutes:
     def router(self) -> APIRouter:
         router = APIRouter(tags=["cloud"])
         router.add_api_route("/health", self.health, methods=["GET"], response_model=Health)
-        router.add_api_route("/v1/nodes", self.nodes, methods=["GET"], response_model=ListOf[Node])
         router.add_api_route("/v1/info", self.info, methods=["GET"], response_model=Info)
+        router.add_api_route("/schema.json", self.schema, methods=["GET"], include_in_schema=False)
         router.add_api_route("/openapi.json", self.openapi, methods=["GET"], include_in_schema=False)
         return router
 
     async def health(self) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def nodes(self, limit: Limit = LIMIT, page_token: PageToken = None) -> Response:
-        """All in one page: there are as many as there are machines."""
-        async with self._store.read() as tx:
-            return page(Page(await tx.nodes.all(), None))
+    async def schema(self) -> Response:
+        """Of skerry.yaml, for editors."""
+        return Response(schema_text(), media_type="application/schema+json")
 
     async def info(self) -> Response:
         return JSONResponse(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from skerry.control.api.answers import CREATED, LIMIT, Limit, ListOf, PageToken, one, page
+from skerry.control.api.answers import CREATED, LIMIT, LabelsAsked, Limit, ListOf, PageToken, labels_asked, one, page
 from skerry.control.intents import networks
 from skerry.model.network import NetworkRequest, NetworkWithMembers, PrivateNetwork
 from skerry.store.store import Store
@@ -30,9 +30,10 @@ class NetworkRoutes:
             made = await networks.create(tx, request, own_subnet=self._own_subnet)
         return one(made, CREATED)
 
-    async def list(self, limit: Limit = LIMIT, page_token: PageToken = None) -> Response:
+    async def list(self, label: LabelsAsked = None, limit: Limit = LIMIT, page_token: PageToken = None) -> Response:
         async with self._store.read() as tx:
-            return page(await tx.networks.list(PROJECT, limit=limit, page_token=page_token))
+            found = await tx.networks.list(PROJECT, labels=labels_asked(label), limit=limit, page_token=page_token)
+        return page(found)
 
     async def get(self, ref: str) -> Response:
         async with self._store.read() as tx:

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
 from starlette.responses import Response
 
+from skerry.client.shares import Shares
 from skerry.control.api.answers import (
     CREATED,
     DONE,
     GOING_ON,
     LIMIT,
     Items,
+    LabelsAsked,
     Limit,
     ListOf,
     PageToken,
     WaitS,
+    labels_asked,
     many,
     one,
     page,
     waiting_responses,
 )
+from skerry.control.api.caller import Caller
 from skerry.control.api.ports import HeldPorts
 from skerry.control.intents import forks, images, sandboxes
+from skerry.control.intents.capacity import WhyNever
 from skerry.control.sleeping import Sleeping
+from skerry.control.uses import Uses
 from skerry.control.waiting import Waiter
 from skerry.errors import Invalid, NotFound
 from skerry.model.image import Image, ImageState, image_name
+from skerry.model.port import HeldPort
 from skerry.model.sandbox import (
     AT_REST,
     CommitRequest,
@@ -41,6 +46,7 @@ from skerry.model.sandbox import (
     SandboxUpdate,
     StopRequest,
 )
+from skerry.model.standing import Wish, outlook
 from skerry.store.store import Store
 from skerry.store.transaction import PROJECT
 
@@ -52,15 +58,19 @@ class SandboxRoutes:
         waiter: Waiter,
         sleeping: Sleeping,
         held: HeldPorts,
+        uses: Uses,
         *,
-        share: Sequence[Path],
+        why_never: WhyNever,
+        shares: Shares,
         sandboxes_max: int,
     ) -> None:
         self._store = store
         self._waiter = waiter
         self._sleeping = sleeping
         self._held = held
-        self._share = share
+        self._uses = uses
+        self._why_never = why_never
+        self._shares = shares
         self._sandboxes_max = sandboxes_max
 
     def router(self) -> APIRouter:
@@ -93,19 +103,30 @@ class SandboxRoutes:
         )
         return router
 
-    async def create(self, spec: SandboxSpec, wait_s: WaitS = 0.0) -> Response:
+    async def create(self, spec: SandboxSpec, caller: Caller, wait_s: WaitS = 0.0) -> Response:
+        share = self._shares.folders() if spec.mounts else ()
         held = await self._held.beside(spec.ports)
         async with self._store.write() as tx:
-            made = await sandboxes.create(tx, spec, share=self._share, sandboxes_max=self._sandboxes_max, held=held)
+            made = await sandboxes.create(
+                tx,
+                spec,
+                why_never=self._why_never,
+                share=share,
+                sandboxes_max=self._sandboxes_max,
+                held=held,
+                owner=caller.name,
+            )
         return await self._settled(made, wait_s, CREATED)
 
     async def list(
         self,
         state: S | None = None,
-        label: Annotated[list[str] | None, Query(description="KEY=VALUE; repeat it to require several")] = None,
+        label: LabelsAsked = None,
         name: Annotated[str | None, Query(max_length=63, description="Beginning of the name")] = None,
         image: Annotated[str | None, Query(max_length=512)] = None,
         parent: Annotated[str | None, Query(max_length=63)] = None,
+        jobs: Annotated[bool, Query(description="Those of jobs too")] = False,
+        queue: Annotated[str | None, Query(max_length=63)] = None,
         limit: Limit = LIMIT,
         page_token: PageToken = None,
     ) -> Response:
@@ -114,24 +135,38 @@ class SandboxRoutes:
             found = await tx.sandboxes.list(
                 PROJECT,
                 state=state,
-                labels=_labels(label or []),
+                labels=labels_asked(label),
                 name=name,
                 image=_image(image),
                 parent=parent_id,
+                jobs=jobs,
+                queue=queue,
                 limit=limit,
                 page_token=page_token,
             )
         return page(found)
 
-    async def get(self, ref: str) -> Response:
+    async def get(self, ref: str, until: Wish | None = None, wait_s: WaitS = 0.0) -> Response:
+        """With `until` and `wait_s`, answered when that is so, when it can come no more by itself, or when the time is
+        over: the record tells which."""
         async with self._store.read() as tx:
-            return one(await tx.sandboxes.find(ref, PROJECT))
+            found = await tx.sandboxes.find(ref, PROJECT)
+        if until is not None and wait_s:
+            found = await self._waiter.until(
+                [found.id], lambda: self._read(found), lambda now: _is_over(now, until), wait_s
+            )
+        return one(found)
 
     async def update(self, ref: str, wanted: SandboxUpdate, wait_s: WaitS = 0.0) -> Response:
         """With `wait_s`, answered once its machine goes by it: 200, or 202 if that takes longer."""
         held = await self._held.beside(wanted.ports or ())
+        used = await self._uses.before(ref, wanted)
+        share = self._shares.folders() if wanted.mounts else ()
         async with self._store.write() as tx:
-            changed = await sandboxes.update(tx, await tx.sandboxes.find(ref, PROJECT), wanted, held)
+            found = await tx.sandboxes.find(ref, PROJECT)
+            changed = await sandboxes.update(
+                tx, found, wanted, why_never=self._why_never, share=share, held=held, used=used
+            )
         if wait_s and not changed.applied:
             changed = await self._waiter.until(
                 [changed.id], lambda: self._read(changed), lambda found: found.applied, wait_s
@@ -144,8 +179,9 @@ class SandboxRoutes:
         return await self._settled(changed, wait_s, DONE)
 
     async def start(self, ref: str, wait_s: WaitS = 0.0) -> Response:
+        held = await self._held_beside(ref)
         async with self._store.write() as tx:
-            changed = await sandboxes.start(tx, await tx.sandboxes.find(ref, PROJECT))
+            changed = await sandboxes.start(tx, await tx.sandboxes.find(ref, PROJECT), held)
         if changed.state is S.ASLEEP:
             changed = await self._sleeping.wake(changed)
         return await self._settled(changed, wait_s, DONE)
@@ -159,20 +195,26 @@ class SandboxRoutes:
         return await self._settled(changed, wait_s, DONE)
 
     async def restore(self, ref: str, request: RestoreRequest, wait_s: WaitS = 0.0) -> Response:
+        held = await self._held_beside(ref)
         async with self._store.write() as tx:
             found = await tx.sandboxes.find(ref, PROJECT)
-            changed = await sandboxes.restore(tx, found, request.checkpoint)
+            changed = await sandboxes.restore(tx, found, request.checkpoint, held)
         return await self._settled(changed, wait_s, DONE)
 
     async def fork(
-        self, ref: str, request: Annotated[ForkRequest | None, Body()] = None, wait_s: WaitS = 0.0
+        self, ref: str, caller: Caller, request: Annotated[ForkRequest | None, Body()] = None, wait_s: WaitS = 0.0
     ) -> Response:
-        async with self._store.read() as tx:
-            ports = (await tx.sandboxes.find(ref, PROJECT)).spec.ports
-        held = await self._held.beside(ports)
+        held = await self._held_beside(ref)
         async with self._store.write() as tx:
             parent = await tx.sandboxes.find(ref, PROJECT)
-            made = await forks.fork(tx, parent, request or ForkRequest(), sandboxes_max=self._sandboxes_max, held=held)
+            made = await forks.fork(
+                tx,
+                parent,
+                request or ForkRequest(),
+                sandboxes_max=self._sandboxes_max,
+                held=held,
+                owner=caller.name,
+            )
         ids = [sandbox.id for sandbox in made]
 
         async def read() -> list[Sandbox]:
@@ -195,6 +237,11 @@ class SandboxRoutes:
         found = await self._waiter.until([made.id], read, _is_made, wait_s) if wait_s else made
         return one(found, CREATED if _is_made(found) else GOING_ON)
 
+    async def _held_beside(self, ref: str) -> list[HeldPort]:
+        async with self._store.read() as tx:
+            ports = (await tx.sandboxes.find(ref, PROJECT)).spec.ports
+        return await self._held.beside(ports)
+
     async def _settled(self, sandbox: Sandbox, wait_s: float, done: int) -> Response:
         if wait_s and sandbox.state not in AT_REST:
             sandbox = await self._waiter.until(
@@ -214,18 +261,13 @@ def _all_at_rest(found: list[Sandbox]) -> bool:
     return all(sandbox.state in AT_REST for sandbox in found)
 
 
+def _is_over(sandbox: Sandbox, wish: Wish) -> bool:
+    seen = outlook(sandbox.model_dump(mode="json"), wish)
+    return seen.met or seen.never is not None
+
+
 def _is_made(image: Image) -> bool:
     return image.state is not ImageState.CREATING
-
-
-def _labels(given: list[str]) -> dict[str, str]:
-    wanted: dict[str, str] = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise Invalid(f"label: {text[:60]!r} is not allowed; give KEY=VALUE", field="label")
-        wanted[key] = value
-    return wanted
 
 
 def _image(name: str | None) -> str | None:

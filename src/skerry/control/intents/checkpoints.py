@@ -56,6 +56,7 @@ async def request_checkpoint(
         origin=origin,
         comment=comment,
         spec=sandbox.spec,
+        volumes=sandbox.volumes,
         image_digest=sandbox.image_digest,
         node=sandbox.node,
         request_id=request_id,

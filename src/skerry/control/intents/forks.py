@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from skerry.control.intents.checkpoints import request_checkpoint, require_disk
+from skerry.control.intents.models import check as check_models
 from skerry.control.intents.networks import as_joins, join_forks
 from skerry.control.intents.ports import Held, claim_for_forks
+from skerry.control.intents.queues import admit
 from skerry.control.intents.sandboxes import check_count
+from skerry.control.intents.secrets import check as check_secrets
+from skerry.control.intents.volumes import mounted
 from skerry.errors import Conflict, Invalid
 from skerry.model.checkpoint import Checkpoint, CheckpointState, Origin
 from skerry.model.fields import LABELS_MAX
 from skerry.model.identity import make_id
+from skerry.model.labels import own_labels
 from skerry.model.sandbox import ForkRequest, S, Sandbox
 from skerry.store.transaction import Transaction
 
 NAME_CHARACTERS_MAX = 63
-NOT_INHERITED = {"protected": False, "public": False}
-"""A copy is not precious because its parent is, nor open to everybody."""
+NOT_INHERITED = {"protected": False, "public": False, "hostname": None}
+"""A copy is not precious because its parent is, nor open to everybody, nor does it answer to its parent's name. Nor is
+it what a `skerry.yaml` declares: without the labels of an environment no `up` or `destroy` takes it for a member."""
 
 
 async def fork(
-    tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandboxes_max: int, held: Held = ()
+    tx: Transaction, parent: Sandbox, request: ForkRequest, *, sandboxes_max: int, held: Held = (), owner: str = ""
 ) -> list[Sandbox]:
+    """`owner`: name of the key that asks for them."""
     await check_count(tx, request.count, sandboxes_max)
     names = free_names(
         request.name or parent.name,
@@ -28,13 +35,13 @@ async def fork(
         await tx.sandboxes.names_beginning(tx.project, f"{request.name or parent.name}-"),
     )
     checkpoint = await _source(tx, parent, request)
-    labels = {**checkpoint.spec.labels, **request.labels}
-    if len(labels) > LABELS_MAX:
-        raise Invalid(
-            f"labels: with the parent's there would be {len(labels)}; at most {LABELS_MAX} are allowed", field="labels"
-        )
+    labels = _labels(checkpoint.spec.labels, request)
+    await admit(tx, checkpoint.spec.queue, owner=owner, count=request.count)
+    await check_secrets(tx, parent.spec.secrets)
+    await check_models(tx, checkpoint.spec.mounts)
     ports = await claim_for_forks(tx, checkpoint.spec.ports, request.count, held)
     memberships = await join_forks(tx, parent.spec.networks, request.count)
+    volumes = await mounted(tx, checkpoint.spec.mounts, meant=checkpoint.volumes)
     forks: list[Sandbox] = []
     for name, own, joined in zip(names, ports, memberships, strict=True):
         sandbox_id = make_id("sandbox", tx.chance(6))
@@ -52,11 +59,14 @@ async def fork(
                         "ports": own,
                         # As it is now: a fork of an old disk must not bring back what has been forbidden since.
                         "network": parent.spec.network,
+                        "secrets": parent.spec.secrets,
                         "networks": as_joins(joined),
                     }
                 ),
                 generation=1,
+                owner=owner,
                 memberships=joined,
+                volumes=volumes,
                 image_digest=checkpoint.image_digest,
                 parent=parent.id,
                 source_checkpoint=checkpoint.id,
@@ -71,6 +81,15 @@ async def fork(
     ]
     await tx.sandboxes.insert(forks, operations, message=f"forked from {parent.name}")
     return forks
+
+
+def _labels(of_parent: dict[str, str], request: ForkRequest) -> dict[str, str]:
+    labels = {**own_labels(of_parent), **request.labels}
+    if len(labels) > LABELS_MAX:
+        raise Invalid(
+            f"labels: with the parent's there would be {len(labels)}; at most {LABELS_MAX} are allowed", field="labels"
+        )
+    return labels
 
 
 async def _source(tx: Transaction, parent: Sandbox, request: ForkRequest) -> Checkpoint:

@@ -84,6 +84,10 @@ async def request_deletion(tx: Transaction, image: Image) -> Image:
         more = f" and {len(users) - USERS_NAMED_MAX} more" if len(users) > USERS_NAMED_MAX else ""
         named = ", ".join(users[:USERS_NAMED_MAX])
         raise InUse(f"image {image.name} is used by {named}{more}; delete these sandboxes first")
+    if image.state is not _I.FAILED and (going_on := await tx.jobs.users_of_image(image.name)):
+        raise InUse(f"image {image.name} is used by job {going_on[0]}; wait for its end, or cancel it first")
+    if image.state is not _I.FAILED and (services := await tx.services.users_of_image(image.name)):
+        raise InUse(f"image {image.name} is used by service {services[0]}; delete it, or give it another image first")
     operation = tx.operations.new("image.delete", image.id, tx.project)
     written = await tx.images.move(image, _I.DELETING, "deleting", operation=operation)
     if written is None:
@@ -101,10 +105,13 @@ async def users_of(tx: Transaction, image: Image) -> list[str]:
 
 
 async def prune(tx: Transaction) -> list[Image]:
-    """Ask for the deletion of every ready image that no sandbox uses, and of failed ones. What is being made stays."""
+    """Ask for the deletion of every ready image that no sandbox, job or service uses, and of failed ones. What is
+    being made stays."""
     removed: list[Image] = []
     for image in await tx.images.in_states([_I.READY, _I.FAILED], IMAGES_MAX):
         used = image.digest is not None and await tx.sandboxes.users_of_image(image.digest, image.name)
+        if image.state is _I.READY and not used:
+            used = await tx.jobs.users_of_image(image.name) or await tx.services.users_of_image(image.name)
         if not used:
             removed.append(await request_deletion(tx, image))
     return removed

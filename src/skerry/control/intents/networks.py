@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from skerry.errors import Conflict, InUse, Invalid, LimitReached, NotFound
+from skerry.model.fields import Labels
 from skerry.model.network import (
     NETWORKS_MAX,
     Join,
@@ -15,6 +16,8 @@ from skerry.model.network import (
     NetworkRequest,
     PrivateNetwork,
     choose_address,
+    choose_addresses,
+    choose_subnet,
     is_host_of,
     overlapping,
 )
@@ -62,6 +65,39 @@ async def join_forks(tx: Transaction, joins: Sequence[Join], count: int) -> list
     return await _grant(tx, [[Join(name=join.name) for join in joins]] * count, None)
 
 
+async def for_job(
+    tx: Transaction, name: str, *, addresses: int, pool: str, own_subnet: str, labels: Labels
+) -> PrivateNetwork:
+    """The network of a job's gangs, made where it is not there: a range of `pool` with so many addresses, which
+    no machine has another way to. Raises LimitReached while others have them, Invalid where they can never be had."""
+    await tx.networks.lock()
+    try:
+        return await tx.networks.find(name, tx.project)
+    except NotFound:
+        taken = [own_subnet, *await tx.nodes.ranges()]
+        try:
+            choose_subnet(pool, addresses, taken)
+        except LimitReached:
+            raise Invalid(
+                f"nodes: {addresses} addresses of {pool} are nowhere free of the machines' routes; the server's "
+                "operator sets another range (job_subnets)",
+                field="nodes",
+            ) from None
+        subnet = choose_subnet(pool, addresses, [*taken, *(other.subnet for other in await tx.networks.all())])
+        request = NetworkRequest(name=name, subnet=subnet, labels=labels)
+        return await create(tx, request, own_subnet=own_subnet)
+
+
+async def seats(tx: Transaction, network: PrivateNetwork, count: int) -> list[Membership]:
+    """So many addresses of it, the lowest first, for members that are about to be written down."""
+    await tx.networks.lock()
+    taken = {each.address for each in (await tx.sandboxes.members()).get(network.name, [])}
+    return [
+        Membership(name=network.name, address=address, subnet=network.subnet, internal=network.internal)
+        for address in choose_addresses(network.subnet, count, taken)
+    ]
+
+
 async def _grant(tx: Transaction, wanted: Sequence[Sequence[Join]], sandbox: Sandbox | None) -> list[list[Membership]]:
     await tx.networks.lock()
     members = await tx.sandboxes.members()
@@ -70,7 +106,7 @@ async def _grant(tx: Transaction, wanted: Sequence[Sequence[Join]], sandbox: San
     for joins in wanted:
         made: list[Membership] = []
         for number, wish in enumerate(joins):
-            network = await _find(tx, wish.name, f"networks[{number}].name")
+            network = await find(tx, wish.name, f"networks[{number}].name")
             others = [each for each in members.get(network.name, []) if sandbox is None or each.sandbox != sandbox.id]
             address = _address(network, wish, others, has.get(network.name), f"networks[{number}].address")
             members.setdefault(network.name, []).append(
@@ -83,7 +119,8 @@ async def _grant(tx: Transaction, wanted: Sequence[Sequence[Join]], sandbox: San
     return granted
 
 
-async def _find(tx: Transaction, name: str, field: str) -> PrivateNetwork:
+async def find(tx: Transaction, name: str, field: str) -> PrivateNetwork:
+    """Raises NotFound with the command that makes it."""
     try:
         return await tx.networks.find(name, tx.project)
     except NotFound:

@@ -15,32 +15,42 @@ Held = Collection[HeldPort]
 
 
 async def claim(
-    tx: Transaction, ports: Sequence[PublishedPort], *, owner: str | None, held: Held
+    tx: Transaction, ports: Sequence[PublishedPort], *, owner: Sandbox | None, held: Held
 ) -> list[PublishedPort]:
     """The same ports, each with its number on the machine. `owner`: the sandbox that may hold some of them already.
-    Raises InUse naming whoever is in the way."""
+    Raises InUse naming whoever is in the way of one that is not to be corrected."""
     if not ports:
         return []
+    had = owner.spec.ports if owner is not None else []
+    ports = [next((port for port in had if port.is_of(wanted)), wanted) for wanted in ports]
     if found := first_clash(ports):
         raise Invalid(f"ports: {found[0]} and {found[1]} are the same port of the machine", field="ports")
-    others: list[PublishedPort] = []
-    for sandbox_id, name, port in await tx.sandboxes.held_ports():
-        if sandbox_id != owner:
-            others.append(port)
-            for wanted in ports:
-                if clash(wanted, port):
-                    raise InUse(f"ports: {wanted} is published by sandbox {name}; choose another", field="ports")
+    others = [
+        (name, port)
+        for sandbox_id, name, port in await tx.sandboxes.held_ports()
+        if owner is None or sandbox_id != owner.id
+    ]
+    numbered: list[PublishedPort] = []
     for wanted in ports:
-        if any(clash(wanted, taken) for taken in held):
-            raise InUse(
-                f"ports: another program of this machine listens on {wanted}; choose another, or end it", field="ports"
-            )
-    return choose(ports, [*others, *held], int.from_bytes(tx.chance(4), "big"))
+        refusal = _in_the_way(wanted, others, held)
+        if refusal is not None and not wanted.auto_correct:
+            raise InUse(f"ports: {refusal}", field="ports")
+        numbered.append(wanted.corrected() if refusal is not None else wanted)
+    return choose(numbered, [*(port for _, port in others), *held], int.from_bytes(tx.chance(4), "big"))
 
 
-async def claim_again(tx: Transaction, sandbox: Sandbox) -> dict[str, Any]:
+def _in_the_way(wanted: PublishedPort, others: Sequence[tuple[str, PublishedPort]], held: Held) -> str | None:
+    for name, port in others:
+        if clash(wanted, port):
+            return f"{wanted} is published by sandbox {name}; choose another"
+    if any(clash(wanted, taken) for taken in held):
+        return f"another program of this machine listens on {wanted}; choose another, or end it"
+    return None
+
+
+async def claim_again(tx: Transaction, sandbox: Sandbox, held: Held) -> dict[str, Any]:
     """The change of a sandbox that is about to run again: while it was stopped, others were free to take its ports."""
-    ports = await claim(tx, sandbox.spec.ports, owner=sandbox.id, held=())
+    ports = await claim(tx, sandbox.spec.ports, owner=sandbox, held=held)
     return {"spec": sandbox.spec.model_copy(update={"ports": ports})} if ports != sandbox.spec.ports else {}
 
 
@@ -48,7 +58,7 @@ async def claim_for_forks(
     tx: Transaction, ports: Sequence[PublishedPort], count: int, held: Held
 ) -> list[list[PublishedPort]]:
     """A list for each fork: the parent's ports, each with a new number on the machine."""
-    unnumbered = [port.model_copy(update={"host": None}) for port in ports] * count
+    unnumbered = [port.model_copy(update={"host": None, "wanted": None}) for port in ports] * count
     made = await claim(tx, unnumbered, owner=None, held=held)
     return [made[number * len(ports) : (number + 1) * len(ports)] for number in range(count)]
 
@@ -57,9 +67,9 @@ async def add(tx: Transaction, sandbox: Sandbox, wanted: PublishedPort, held: He
     ports = sandbox.spec.ports
     if len(ports) >= PORTS_MAX:
         raise LimitReached(f"sandbox {sandbox.name} publishes {PORTS_MAX} ports, the most allowed; remove some")
-    if any(clash(wanted, port) for port in ports):
+    if any(clash(wanted, port) or port.is_of(wanted) for port in ports):
         raise AlreadyExists(f"host: {wanted} is published by this sandbox already", field="host")
-    [made] = await claim(tx, [wanted], owner=sandbox.id, held=[*held, *map(_held, ports)])
+    [made] = await claim(tx, [wanted], owner=sandbox, held=[*held, *map(_held, ports)])
     return await _publish(tx, sandbox, [*ports, made], f"published {made} for port {made.guest}"), made
 
 

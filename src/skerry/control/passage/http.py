@@ -63,9 +63,10 @@ class Exchange:
         self._refusal: SkerryError | None = None
         self._answering = False
 
-    async def run(self, target: str) -> None:
-        """Until the answer is through, or the caller is gone."""
-        relay = asyncio.ensure_future(self._relay(target))
+    async def run(self, target: str, *, posting: bytes | None = None) -> None:
+        """Until the answer is through, or the caller is gone. `posting`: to ask with this in place of the caller's
+        own request, which has no body."""
+        relay = asyncio.ensure_future(self._relay(target, posting))
         gone = asyncio.ensure_future(self._gone())
         try:
             await asyncio.wait((relay, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -88,10 +89,12 @@ class Exchange:
         headers = {} if self._body_read.is_set() else {"connection": "close"}
         await error_response(found, headers)(self._scope, self._receive, send)
 
-    async def _relay(self, target: str) -> None:
+    async def _relay(self, target: str, posting: bytes | None) -> None:
         headers = {key.decode(): value.decode("latin-1") for key, value in self._scope["headers"] if key in PASSED_ON}
-        data = await self._data()
-        async with self._agent.request(self._scope["method"], target, headers, data) as answer:
+        method, data = self._scope["method"], await self._data()
+        if posting is not None:
+            method, data = "POST", posting
+        async with self._agent.request(method, target, headers, data) as answer:
             await self._pass_back(answer)
 
     async def _pass_back(self, answer: aiohttp.ClientResponse) -> None:

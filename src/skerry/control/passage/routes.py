@@ -12,9 +12,9 @@ from skerry.control.api.answers import Items
 from skerry.model.checkpoint import Diff
 from skerry.model.exec import ExecResult, ExecSession, ExecSpec, KillRequest, WindowSize
 from skerry.model.file import FileInfo, FileList, MkdirRequest, RenameRequest
+from skerry.model.guest_service import GuestService
 from skerry.model.policy import Policy, PolicyTest
 from skerry.model.port import ListeningPort, PortState
-from skerry.model.service import Service
 from skerry.model.sleep import Activity, Lease, LeaseRequest
 from skerry.model.ssh import SshAccess, SshAccessRequest, SshGrant
 from skerry.model.stats import Stats
@@ -64,7 +64,7 @@ PASSED: tuple[Passed, ...] = (
     Passed("GET", SESSION, "Get one command", Needs.MACHINE, None, ExecSession),
     Passed("POST", SESSION + "/kill", "Send a signal to a command", Needs.MACHINE, KillRequest),
     Passed("POST", SESSION + "/resize", "Resize a command's terminal", Needs.MACHINE, WindowSize),
-    Passed("GET", FILES, "Read a file", Needs.DISK, None, Raw.BYTES, ("path",)),
+    Passed("GET", FILES, "Read a file", Needs.DISK, None, Raw.BYTES, ("path", "wake")),
     Passed("PUT", FILES, "Write a file", Needs.DISK, Raw.BYTES, FileInfo, ("path", "mode", "parents")),
     Passed("DELETE", FILES, "Remove a file or folder", Needs.DISK, None, None, ("path", "recursive")),
     Passed("GET", FILES + "/list", "List a folder", Needs.DISK, None, FileList, ("path", "depth")),
@@ -86,9 +86,9 @@ PASSED: tuple[Passed, ...] = (
     Passed("GET", SANDBOX + "/ssh-access", "Where SSH leads in, and which keys do", Needs.MACHINE, None, SshAccess),
     Passed("POST", SANDBOX + "/ssh-access", "Make a key for SSH", Needs.MACHINE, SshAccessRequest, SshGrant),
     Passed("DELETE", SANDBOX + "/ssh-access", "Let no key in any more", Needs.MACHINE, None, None),
-    Passed("POST", SERVICE + "/start", "Start a service and what it needs", Needs.RUNNING, None, Service),
-    Passed("POST", SERVICE + "/stop", "Stop a service", Needs.RUNNING, None, Service),
-    Passed("POST", SERVICE + "/restart", "Start a service again", Needs.RUNNING, None, Service),
+    Passed("POST", SERVICE + "/start", "Start a service and what it needs", Needs.RUNNING, None, GuestService),
+    Passed("POST", SERVICE + "/stop", "Stop a service", Needs.RUNNING, None, GuestService),
+    Passed("POST", SERVICE + "/restart", "Start a service again", Needs.RUNNING, None, GuestService),
     Passed("GET", SERVICE + "/logs", "Read or follow its log", Needs.MACHINE, None, Raw.TEXT, ("follow", "tail")),
     Passed("GET", CHECKPOINT + "/diff", "Paths changed since a checkpoint", Needs.MACHINE, None, Diff, ("to",)),
     Passed("GET", KEPT, "Read a file of a checkpoint", Needs.MACHINE, None, Raw.BYTES, ("path",)),

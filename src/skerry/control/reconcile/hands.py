@@ -20,6 +20,8 @@ PAUSE_UNREACHABLE_S_MAX = 2.0
 """Asking a socket that nobody listens on costs nothing, and its agent is back within seconds."""
 PAUSE_S_MAX = 15.0
 RESTS_MAX = 4096
+NO_WINDOW = 2**63
+"""Of a step that reads all there is."""
 TIMER_SLACK_S = 0.01
 """The loop's timers are whole milliseconds and may be early: woken then, a step would find the rest not yet over."""
 
@@ -44,12 +46,16 @@ class Hands:
         self._rests: dict[str, _Rest] = {}
         self._full = False
         """Whether every hand was taken: then objects may wait unseen, and the first free hand looks again."""
+        self._left = NO_WINDOW
+        """Objects that the step that looked last may still give: only at 0 may more wait than it has read."""
 
     @property
     def window(self) -> int:
-        """How many objects a step need read besides those in hand: resting ones must not hide those behind them."""
+        """How many objects a step need read besides those in hand: resting ones must not hide those behind them. Asked
+        once a step, before it reads."""
         free = self._count - len(self._busy)
-        return free + len(self._rests) if free else 0
+        self._left = free + len(self._rests) if free else 0
+        return self._left
 
     def busy(self) -> list[str]:
         """Those in hand, which a step can leave out."""
@@ -80,6 +86,7 @@ class Hands:
     def take(self, key: str, work: Callable[[], Awaitable[None]], version: int = 0) -> bool:
         """False when it is in hand already, rests, or no hand is free. `version` counts what is wanted of it: a rest
         after a failure is over when something new is."""
+        self._left -= 1
         rest = self._rests.get(key)
         if rest is not None and rest.version != version:
             del self._rests[key]
@@ -90,7 +97,19 @@ class Hands:
             return False
         self._busy[key] = self._group.create_task(self._do(key, work, version))
         self._full = self._full or len(self._busy) == self._count
+        if self._left <= 0 and not self._full:
+            self._wakeup.set()  # a hand became free while they were read: more may wait than were asked for
         return True
+
+    def rest(self, key: str, for_s: float, version: int) -> None:
+        """Nothing is to be done about this one for so long, unless something new is wanted of it."""
+        rest, now_s = self._rests.get(key), self._clock.monotonic_s()
+        self._left -= 1
+        if key in self._busy or (rest is not None and rest.version == version and rest.until_s > now_s):
+            return
+        self._rests[key] = _Rest(version, now_s + for_s, PAUSE_FIRST_S, None)
+        asyncio.get_running_loop().call_later(for_s + TIMER_SLACK_S, self._wakeup.set)
+        self._wakeup.set()  # it may have hidden others from this step
 
     async def close(self) -> None:
         """Cancel what is in hand. Whether it took effect the next control program finds out by asking again."""

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from skerry.client.agent import AgentClient
 from skerry.control.reconcile.hands import Hands
-from skerry.control.reconcile.orders import TRIES_S_MAX, is_refusal
-from skerry.errors import SkerryError, Unavailable
+from skerry.control.reconcile.orders import tries_again
+from skerry.errors import SkerryError
 from skerry.model.checkpoint import Checkpoint, CheckpointState
 from skerry.store.store import Store
 
@@ -34,10 +34,8 @@ class CreateCheckpoints:
     async def _create(self, checkpoint: Checkpoint) -> None:
         try:
             frozen_ms = await self._agent.checkpoint(checkpoint.sandbox, checkpoint.id, checkpoint.request_id)
-        except Unavailable:
-            raise
         except SkerryError as error:
-            if not is_refusal(error) and self.hands.answered_for_s(checkpoint.id) < TRIES_S_MAX:
+            if tries_again(error, self.hands, checkpoint.id):
                 raise
             async with self._store.write() as tx:
                 await tx.checkpoints.move(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from functools import partial
 from typing import Any, ClassVar
 
 from skerry.client.agent import AgentClient, ImageDone, image_done
 from skerry.clock import Clock
+from skerry.control.noticed import Noticed
 from skerry.control.reconcile.hands import Hands
+from skerry.control.reconcile.making import Making
 from skerry.control.reconcile.orders import TRIES_S_MAX
 from skerry.errors import Conflict, Failed, SkerryError, Unavailable
 from skerry.model.image import Image, ImageState
@@ -18,10 +19,8 @@ from skerry.store.store import Store
 
 HANDS = 4
 """Unpacking is heavy on the disk; more at once would slow every sandbox on it."""
-TELL_EVERY_S = 0.5
 UPLOAD_SILENCE_S_MAX = 60.0
 """Whoever receives an upload touches its record every few seconds; an untouched one has lost its receiver."""
-TOUCH_EVERY_S = 5.0
 
 
 class CreateImages:
@@ -31,6 +30,7 @@ class CreateImages:
         self._store = store
         self._agent = agent
         self._clock = clock
+        self._making = Making(store, clock)
         self.hands = hands
 
     async def step(self) -> None:
@@ -48,20 +48,12 @@ class CreateImages:
 
     async def receive(self, image: Image, chunks: AsyncIterator[bytes]) -> None:
         """An upload, by whoever has the client's connection. Nobody can repeat it, so any error is its end."""
-        broke: list[Exception] = []
-
-        async def noticed() -> AsyncIterator[bytes]:
-            try:
-                async for chunk in chunks:
-                    yield chunk
-            except Exception as error:  # the HTTP client would wrap it beyond recognition
-                broke.append(error)
-                raise
-
+        noticed = Noticed(chunks)
         try:
-            await self._until_done_or_unwanted(image, self._agent.upload_image(image.id, noticed()))
+            chunks = await noticed.begun()
+            await self._until_done_or_unwanted(image, self._agent.upload_image(image.id, chunks))
         except BaseException as error:
-            cause = broke[0] if broke else error
+            cause = noticed.broke or error
             if not isinstance(cause, SkerryError) or isinstance(cause, Unavailable):
                 await asyncio.shield(self._fail(image, Failed("the upload was interrupted; send it again")))
                 raise
@@ -70,7 +62,7 @@ class CreateImages:
 
     async def _until_done_or_unwanted(self, image: Image, lines: AsyncGenerator[dict[str, Any]]) -> None:
         try:
-            done = await self._follow(image, lines)
+            done = await self._making.follow(image, lines)
         except Unavailable:
             raise
         except SkerryError as error:
@@ -79,33 +71,7 @@ class CreateImages:
             await self._fail(image, error)
             return
         if done is not None:
-            await self._record(image, done)
-
-    async def _follow(self, image: Image, lines: AsyncGenerator[dict[str, Any]]) -> ImageDone | None:
-        """None when the image was deleted meanwhile: leaving the stream cancels the work."""
-        told_s = touched_s = self._clock.monotonic_s()
-        async with aclosing(lines) as stream:
-            async for line in stream:
-                if line.get("type") == "done":
-                    return image_done(line)
-                now_s = self._clock.monotonic_s()
-                if now_s - told_s < TELL_EVERY_S:
-                    continue
-                told_s = now_s
-                touch = now_s - touched_s > TOUCH_EVERY_S
-                touched_s = now_s if touch else touched_s
-                if not await self._tell(image, line, touch=touch):
-                    return None
-        raise Unavailable("the agent of this machine went away while it made the image", retry_after_s=1)
-
-    async def _tell(self, image: Image, line: dict[str, Any], *, touch: bool) -> bool:
-        progress = {key: line.get(key) for key in ("step", "done_bytes", "total_bytes")}
-        async with self._store.write() as tx:
-            if image.operation is not None:
-                await tx.operations.progress(image.operation, progress)
-            if touch:
-                return await tx.images.change(image, {}) is not None
-            return (await tx.images.states_of([image.id])).get(image.id) == ImageState.CREATING.value
+            await self._record(image, image_done(done))
 
     async def _record(self, image: Image, done: ImageDone) -> None:
         digest, size_bytes, config = done

@@ -11,9 +11,12 @@ from typing import ClassVar
 
 from skerry.client.agent import AgentClient
 from skerry.control.reconcile.nodes.book import ReportBook
+from skerry.control.reconcile.orders import log_kept_as
 from skerry.errors import Conflict
 from skerry.model.checkpoint import CheckpointState
 from skerry.model.sandbox import S
+from skerry.model.volume import VolumeState
+from skerry.model.weights import ModelState
 from skerry.store.store import Store
 from skerry.telemetry import Log
 
@@ -36,6 +39,8 @@ class SweepNode:
             return
         await self._sandboxes()
         await self._checkpoints()
+        await self._volumes()
+        await self._models()
 
     async def _sandboxes(self) -> None:
         # The machine first: what appears there later than this is not judged by an older look at the database.
@@ -51,7 +56,7 @@ class SweepNode:
             else:
                 self._log.warning("removing a deleted sandbox that is still there", target=sandbox_id)
                 try:
-                    await self._agent.delete(sandbox_id, sandbox.generation)
+                    await self._agent.delete(sandbox_id, sandbox.generation, log_kept_as(sandbox))
                 except Conflict:
                     await self._tell_unknown("sandbox", sandbox_id)  # the machine has newer orders than we know
 
@@ -66,6 +71,30 @@ class SweepNode:
             elif state == CheckpointState.DELETED.value:
                 self._log.warning("removing a deleted checkpoint that is still there", target=checkpoint_id)
                 await self._agent.delete_checkpoint(checkpoint_id)
+
+    async def _volumes(self) -> None:
+        present = sorted(await self._agent.volumes())
+        async with self._store.read() as tx:
+            states = await tx.volumes.states_of(present)
+        for volume_id in present:
+            state = states.get(volume_id)
+            if state is None:
+                await self._tell_unknown("volume", volume_id)
+            elif state == VolumeState.DELETED.value:
+                self._log.warning("removing a deleted volume that is still there", target=volume_id)
+                await self._agent.delete_volume(volume_id)
+
+    async def _models(self) -> None:
+        present = await self._agent.models()
+        async with self._store.read() as tx:
+            states = await tx.models.states_of(present)
+        for model_id in present:
+            state = states.get(model_id)
+            if state is None:
+                await self._tell_unknown("model", model_id)
+            elif state == ModelState.DELETED.value:
+                self._log.warning("removing a deleted model that is still there", target=model_id)
+                await self._agent.delete_model(model_id)
 
     async def _tell_unknown(self, noun: str, target: str) -> None:
         if target in self._told or len(self._told) >= TOLD_MAX:

@@ -74,8 +74,12 @@ class WatchNode:
                 was = self._book.get(told.sandbox_id)
                 self._book.put(told)
                 woke = told.presence is Presence.RUNNING and was is not None and was.presence is Presence.ASLEEP
-                services = told.services != (was.services if was is not None else ())
-                if woke or services or told.presence in (Presence.STOPPED, Presence.LOST, Presence.ASLEEP):
+                known = (was.services, was.health) if was is not None else ((), None)
+                if (
+                    woke
+                    or (told.services, told.health) != known
+                    or told.presence in (Presence.STOPPED, Presence.LOST, Presence.ASLEEP)
+                ):
                     self._wakeups.observe_sandboxes.set()
                 if told.checkpoint_wanted is not None:
                     self._wakeups.answer_guests.set()
@@ -95,10 +99,17 @@ class WatchNode:
                 memory_bytes=capacity.memory_bytes,
                 disk_bytes=capacity.disk_bytes,
                 disk_free_bytes=capacity.disk_free_bytes,
-                labels=was.labels if was else {},
+                own_labels=capacity.labels,
+                own_taints=capacity.taints,
+                arch=capacity.arch,
+                accelerators=capacity.accelerators,
+                extras=capacity.extras,
+                ranges=capacity.ranges,
                 seen_at=tx.now,
             )
             await tx.nodes.put(node, was)
+        if was is None or was.state is not NodeState.READY:
+            self._wakeups.about_agent()
         return node
 
     async def _lost_touch(self) -> None:

@@ -20,3 +20,5 @@ class PruneRecords:
             await tx.pruning.tombstones()
             await tx.pruning.operations()
             await tx.pruning.events()
+            await tx.pruning.stays()
+            await tx.metering.prune()

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from skerry.client.agent import AgentClient
 from skerry.control.reconcile.hands import Hands
-from skerry.control.reconcile.orders import TRIES_S_MAX, is_refusal, order_for
-from skerry.errors import SkerryError, Unavailable
+from skerry.control.reconcile.orders import order_for, tries_again
+from skerry.errors import SkerryError
 from skerry.model.sandbox import S, Sandbox
 from skerry.store.store import Store
 
@@ -35,11 +35,9 @@ class ApplyChanges:
         # In any other state its next order tells everything, and this one could start what is being stopped.
         if sandbox.state in (S.RUNNING, S.ASLEEP):
             try:
-                await self._agent.start(order_for(sandbox))
-            except Unavailable:
-                raise
+                await self._agent.change(await order_for(sandbox, self._store))
             except SkerryError as error:
-                if not is_refusal(error) and self.hands.answered_for_s(sandbox.id) < TRIES_S_MAX:
+                if tries_again(error, self.hands, sandbox.id):
                     raise
                 refusal = error
         async with self._store.write() as tx:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from skerry.client.agent import AgentClient
 from skerry.control.reconcile.hands import Hands
+from skerry.control.reconcile.orders import log_kept_as
 from skerry.model.sandbox import S, Sandbox
 from skerry.store.store import Store
 
@@ -29,6 +30,6 @@ class DeleteSandboxes:
 
     async def _delete(self, sandbox: Sandbox) -> None:
         if sandbox.node is not None:
-            await self._agent.delete(sandbox.id, sandbox.generation)
+            await self._agent.delete(sandbox.id, sandbox.generation, log_kept_as(sandbox))
         async with self._store.write() as tx:
             await tx.sandboxes.move(sandbox, S.DELETED, "deleted", changes={"address": None, "applied": True})

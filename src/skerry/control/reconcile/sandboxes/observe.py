@@ -6,14 +6,15 @@ record said running at generation g before the agent said otherwise of g, so the
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from skerry.client.agent import AgentClient
 from skerry.control.reconcile.nodes.book import ReportBook
+from skerry.model.guest_service import HealthStatus, Statuses, health_news, news
 from skerry.model.order import Presence, Report
+from skerry.model.restart import backoff_s, failures_after
 from skerry.model.sandbox import Exit, ExitReason, S, Sandbox
-from skerry.model.service import Statuses, news
 from skerry.model.sleep import Asleep
 from skerry.store.store import Store
 from skerry.store.transaction import Transaction
@@ -36,8 +37,8 @@ class ObserveSandboxes:
         self._book = book
         self._tiers: dict[str, Asleep] = {}
         """How each sleeper was last written down: the database is not asked for what most often has not changed."""
-        self._services: dict[str, Statuses] = {}
-        """Likewise what is said of services."""
+        self._said: dict[str, Said] = {}
+        """Likewise what is said of services and health."""
 
     async def step(self) -> None:
         if not self._book.heard or self._book.node is None:
@@ -56,7 +57,7 @@ class ObserveSandboxes:
                 agreed = await _settle(tx, sandbox, decide(sandbox, report, tx.now))
                 if agreed and report is not None:
                     await self._remember(tx, sandbox, report)
-        self._services = {key: services for key, services in self._services.items() if key in known}
+        self._said = {key: said for key, said in self._said.items() if key in known}
         self._tiers = {key: asleep for key, asleep in self._tiers.items() if key in known}
 
     async def _remember(self, tx: Transaction, sandbox: Sandbox, report: Report) -> None:
@@ -64,8 +65,8 @@ class ObserveSandboxes:
         if report.asleep is not None:
             self._tiers[sandbox.id] = report.asleep
         if sandbox.state in (S.RUNNING, S.ASLEEP):
-            self._services[sandbox.id] = report.services
-            told = news(sandbox.services, report.services)
+            self._said[sandbox.id] = (report.services, report.health)
+            told = news(sandbox.services, report.services) + health_news(sandbox.health, report.health)
             await tx.events.add([("sandbox", sandbox.id, sandbox.name, kind, say) for kind, say in told])
 
     def _suspect(self, sandbox_id: str, state: S, generation: int) -> bool:
@@ -74,7 +75,7 @@ class ObserveSandboxes:
             return True
         if state not in (S.RUNNING, S.ASLEEP):
             return False
-        if report is not None and report.services != self._services.get(sandbox_id, ()):
+        if report is not None and (report.services, report.health) != self._said.get(sandbox_id, ((), None)):
             return True
         if state is S.RUNNING:
             return report is None or report.presence is not Presence.RUNNING
@@ -83,6 +84,7 @@ class ObserveSandboxes:
         return report.asleep != self._tiers.get(sandbox_id)
 
 
+Said = tuple[Statuses, HealthStatus | None]
 Decision = tuple[S | None, str, str, dict[str, Any]]
 """(new state or None for only the changes, event, message, changes)"""
 
@@ -107,24 +109,46 @@ def decide(sandbox: Sandbox, report: Report | None, now: datetime) -> Decision |
         return None
     if report is not None and report.presence in (Presence.RUNNING, Presence.ASLEEP):
         return _awake_or_asleep(sandbox, report)
-    if report is not None and report.presence is Presence.STOPPED and report.generation == sandbox.generation:
-        exit = report.exit or Exit(reason=ExitReason.LOST, at=now)
-        event = "oom" if exit.reason is ExitReason.OOM else "stopped"
-        code = "with a code nobody saw" if exit.code is None else f"with code {exit.code}"
-        return S.STOPPED, event, f"its main process ended {code}", {"exit": exit, "asleep": None, "services": ()}
+    if report is not None and report.presence is Presence.STOPPED:
+        # At an older generation it ended before its machine was told of a change.
+        return _ended(sandbox, report.exit or Exit(reason=ExitReason.LOST, at=now), now)
+    if sandbox.job is not None:
+        # Half of a computation is not taken up again by its program alone: its job begins the whole try anew.
+        gone = {"exit": Exit(reason=ExitReason.LOST, at=now), "asleep": None, "services": (), "health": None}
+        return S.STOPPED, "lost", "its machine lost it", gone
     lost = {"generation": sandbox.generation + 1, "restarts": sandbox.restarts + 1}
-    lost |= {"asleep": None, "services": ()}
+    lost |= {"asleep": None, "services": (), "health": None}
     return S.STARTING, "lost", "its machine lost it; it is started again on its disk", lost
 
 
+def _ended(sandbox: Sandbox, exit: Exit, now: datetime) -> Decision:
+    code = "with a code nobody saw" if exit.code is None else f"with code {exit.code}"
+    message = f"its main process ended {code}"
+    if exit.reason is ExitReason.UNHEALTHY:
+        message = "it was unhealthy" + (
+            f": {sandbox.health.reason}" if sandbox.health and sandbox.health.reason else ""
+        )
+    changes: dict[str, Any] = {"exit": exit, "asleep": None, "services": (), "health": None}
+    oom = exit.reason is ExitReason.OOM
+    ran_s = (exit.at - (sandbox.started_at or exit.at)).total_seconds()
+    failures = failures_after(sandbox.spec.restart, exit.code, ran_s=ran_s, failures=sandbox.failures)
+    if failures is None or exit.reason is ExitReason.STOPPED:
+        # Who was to make room has done so by ending, and does not come back from that.
+        changes["evicted"] = None
+        return S.STOPPED, "oom" if oom else "stopped", message, changes
+    wait_s = backoff_s(failures)
+    message += f"; it is started again in {wait_s:g} s"
+    changes |= {"generation": sandbox.generation + 1, "restarts": sandbox.restarts + 1, "failures": failures}
+    changes |= {"starts_at": now + timedelta(seconds=wait_s), "reason": message}
+    return S.STARTING, "oom" if oom else "restarting", message, changes
+
+
 def _awake_or_asleep(sandbox: Sandbox, report: Report) -> Decision | None:
-    asleep, services = report.asleep, report.services
-    if asleep is None:
-        if sandbox.state is S.RUNNING:
-            return (None, "", "", {"services": services}) if sandbox.services != services else None
-        changes = {"asleep": None, "address": report.address, "services": services}
-        return S.RUNNING, "woken", report.woken_by or "", changes
-    changes = {"asleep": asleep, "services": services}
-    if sandbox.state is S.RUNNING:
+    asleep = report.asleep
+    changes: dict[str, Any] = {"asleep": asleep, "services": report.services, "health": report.health}
+    if asleep is None and sandbox.state is S.ASLEEP:
+        return S.RUNNING, "woken", report.woken_by or "", changes | {"address": report.address}
+    if asleep is not None and sandbox.state is S.RUNNING:
         return S.ASLEEP, "asleep", f"{asleep.tier.value}: {asleep.why}", changes
-    return (None, "", "", changes) if (sandbox.asleep, sandbox.services) != (asleep, services) else None
+    known = (sandbox.asleep, sandbox.services, sandbox.health)
+    return (None, "", "", changes) if known != (asleep, report.services, report.health) else None

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from skerry.client.agent import AgentClient
 from skerry.control.reconcile.hands import Hands
-from skerry.control.reconcile.orders import TRIES_S_MAX, is_refusal, order_for
-from skerry.errors import SkerryError, Unavailable
+from skerry.control.reconcile.orders import order_for, tries_again
+from skerry.errors import SkerryError
 from skerry.model.sandbox import S, Sandbox
 from skerry.store.store import Store
 
@@ -33,11 +33,9 @@ class RestoreSandboxes:
         checkpoint_id = sandbox.restore_checkpoint
         assert checkpoint_id is not None, "the API sets it with the state"
         try:
-            report = await self._agent.restore(order_for(sandbox), checkpoint_id)
-        except Unavailable:
-            raise
+            report = await self._agent.restore(await order_for(sandbox, self._store), checkpoint_id)
         except SkerryError as error:
-            if not is_refusal(error) and self.hands.answered_for_s(sandbox.id) < TRIES_S_MAX:
+            if tries_again(error, self.hands, sandbox.id):
                 raise
             async with self._store.write() as tx:
                 await tx.sandboxes.move(
@@ -58,6 +56,7 @@ class RestoreSandboxes:
                     "restore_checkpoint": None,
                     "asleep": None,
                     "services": (),
+                    "health": None,
                     "applied": True,
                 },
             )

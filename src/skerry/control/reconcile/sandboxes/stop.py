@@ -44,6 +44,7 @@ class StopSandboxes:
                     "exit": exit or Exit(reason=ExitReason.STOPPED, at=tx.now),
                     "asleep": None,
                     "services": (),
+                    "health": None,
                     "applied": True,
                 },
             )

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from skerry.model.explain import explain
+from skerry.model.guest_service import GuestServiceSpec, GuestServiceState, GuestServiceStatus, cycle, news
 from skerry.model.sandbox import SandboxSpec
-from skerry.model.service import ServiceSpec, ServiceState, ServiceStatus, cycle, news
-from skerry.model.wire import explain
 
 RUN = {"command": ["run"]}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,7 +66,7 @@ graphs = st.integers(1, 8).flatmap(
 @given(graphs)
 def test_a_circle_is_found_if_there_is_one(needs: list[list[int]]) -> None:
     specs = {
-        f"s{number}": ServiceSpec(command=["run"], needs=[f"s{need}" for need in each])
+        f"s{number}": GuestServiceSpec(command=["run"], needs=[f"s{need}" for need in each])
         for number, each in enumerate(needs)
     }
     reach = {name: set(spec.needs) for name, spec in specs.items()}
@@ -80,12 +80,16 @@ def test_a_circle_is_found_if_there_is_one(needs: list[list[int]]) -> None:
             assert all(need in specs[user].needs for user, need in itertools.pairwise(way))
 
 
-def status(state: ServiceState, restarts: int = 0, reason: str | None = None, after_s: int = 0) -> ServiceStatus:
-    return ServiceStatus(name="web", state=state, restarts=restarts, reason=reason, since=NOW + timedelta(0, after_s))
+def status(
+    state: GuestServiceState, restarts: int = 0, reason: str | None = None, after_s: int = 0
+) -> GuestServiceStatus:
+    return GuestServiceStatus(
+        name="web", state=state, restarts=restarts, reason=reason, since=NOW + timedelta(0, after_s)
+    )
 
 
 def test_news() -> None:
-    s = ServiceState
+    s = GuestServiceState
     waiting, starting, healthy = status(s.WAITING), status(s.STARTING), status(s.HEALTHY)
     assert news((), [waiting]) == []
     assert news([waiting], [starting]) == [("service_started", "web")]

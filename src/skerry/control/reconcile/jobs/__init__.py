@@ -1,0 +1,1 @@
+"""Reconcilers of jobs, one file for each verb."""

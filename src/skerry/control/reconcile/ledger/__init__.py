@@ -1,0 +1,1 @@
+"""What the scheduler is told of the database, and what it works with between two passes."""

@@ -1,0 +1,1 @@
+"""Reconcilers of models, one file for each verb."""

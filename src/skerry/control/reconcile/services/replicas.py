@@ -1,0 +1,81 @@
+"""Make the sandboxes of a service's next replicas, in one transaction with the count of those that were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from skerry.control.intents import model_places, networks, queues
+from skerry.control.intents.sandboxes import check_count
+from skerry.control.launching import Ordered, order
+from skerry.control.reconcile.services.decide import BACKOFF_FIRST_S, BACKOFF_S_MAX
+from skerry.errors import NoRoom, SkerryError
+from skerry.model.network import Membership
+from skerry.model.replica import Role, replica_id
+from skerry.model.sandbox import S, Sandbox
+from skerry.model.service import Revision, Service
+from skerry.store.transaction import Transaction
+
+AT_ONCE = 64
+"""Made in one transaction; the others by the next look."""
+
+
+class MakeReplicas:
+    def __init__(self, *, sandboxes_max: int) -> None:
+        self._sandboxes_max = sandboxes_max
+
+    async def __call__(
+        self, tx: Transaction, service: Service, wanted: Sequence[tuple[int, Role]], changes: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What changes of the service with it. Where none can be made for now that says so, and when to try again."""
+        some = wanted[:AT_ONCE]
+        try:
+            boxes = await self._boxes(tx, service, some)
+        except NoRoom as error:  # that passes by itself
+            wait_s = error.retry_after_s or BACKOFF_FIRST_S
+            return {"retry_at": tx.now + timedelta(seconds=wait_s), "reason": error.say}
+        except SkerryError as error:
+            failures = changes.get("failures", service.failures) + 1
+            wait_s = min(BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 30), BACKOFF_S_MAX)
+            retry_at = tx.now + timedelta(seconds=wait_s)
+            return {"failures": failures, "failure": error.say, "retry_at": retry_at}
+        await tx.sandboxes.insert(boxes, [], message=f"of service {service.name}")
+        return {"made": service.made + len(boxes)}
+
+    async def _boxes(self, tx: Transaction, service: Service, wanted: Sequence[tuple[int, Role]]) -> list[Sandbox]:
+        numbers = sorted({revision for revision, _ in wanted})
+        revisions = {each.number: each for each in await tx.services.revisions(service.id, numbers)}
+        await check_count(tx, len(wanted), self._sandboxes_max)
+        joins = service.spec.networks
+        memberships = await networks.join_forks(tx, joins, len(wanted))
+        made: list[Sandbox] = []
+        places = {number: await model_places.found(tx, each.spec) for number, each in revisions.items()}
+        for at, (number, role) in enumerate(wanted):
+            revision = revisions[number]
+            ordered = order(service.id, service.name, revision, service.made + at + 1, role, places[number])
+            made.append(_box(tx, service, revision, ordered, memberships[at]))
+        for queue in {box.spec.queue for box in made}:
+            await queues.admit(tx, queue, owner=service.owner, count=len(made))
+        return made
+
+
+def _box(
+    tx: Transaction, service: Service, revision: Revision, ordered: Ordered, memberships: Sequence[Membership]
+) -> Sandbox:
+    number = ordered.replica.number
+    return Sandbox(
+        id=replica_id(service.id, number),
+        project=service.project,
+        name=ordered.spec.name or "",
+        state=S.PENDING,
+        spec=ordered.spec.model_copy(update={"networks": networks.as_joins(memberships)}),
+        generation=1,
+        owner=service.owner,
+        replica=ordered.replica,
+        image_digest=revision.image_digest,
+        memberships=list(memberships),
+        volumes=revision.volumes,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )

@@ -1,0 +1,79 @@
+"""Write down how many replicas a service that is scaled by itself is to have; making them is another's work."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from skerry.control.reconcile.services.wish import Asked, Memory, Wish, wish
+from skerry.control.traffic_book import TrafficBook
+from skerry.control.wakeups import Wakeup
+from skerry.model.rollout import Phase
+from skerry.model.service import Service, ServiceState
+from skerry.model.traffic import TrafficReport
+from skerry.store.store import Store
+
+LOOK_EVERY_S = 1.0
+"""As often as gateways report."""
+
+
+class ScaleServices:
+    moves: ClassVar[frozenset[tuple[ServiceState, ServiceState]]] = frozenset()
+
+    def __init__(self, store: Store, book: TrafficBook, wakeup: Wakeup) -> None:
+        self._store = store
+        self._book = book
+        self._wakeup = wakeup
+        self._memories: dict[str, Memory] = {}
+        book.listen(self._hear)
+
+    def _hear(self, report: TrafficReport) -> None:
+        """Somebody is held: at once, not at the next look."""
+        if any(each.wanted for each in report.services):
+            self._wakeup.set()
+
+    async def step(self) -> None:
+        async with self._store.read() as tx:
+            found = [each for each in await tx.services.all() if _is_scaled(each)]
+            now = tx.now
+        self._memories = {each.id: self._memories.get(each.id, Memory()) for each in found}
+        for service in found:
+            assert service.spec.scaling is not None
+            asked_at, held_at = self._book.asked_at(service.id), self._book.wanted_at(service.id)
+            since = max(self._book.since, service.created_at)
+            wished = wish(
+                Asked(
+                    scaling=service.spec.scaling,
+                    history=self._book.history(service.id),
+                    since_s=since.timestamp(),
+                    current=service.wanted,
+                    ready=service.ready,
+                    asked_s=asked_at.timestamp() if asked_at is not None else None,
+                    held_s=held_at.timestamp() if held_at is not None else None,
+                    now=now,
+                    memory=self._memories[service.id],
+                )
+            )
+            self._memories[service.id] = wished.memory
+            if wished.replicas != service.wanted:
+                await self._write(service, wished)
+
+    async def _write(self, service: Service, wished: Wish) -> None:
+        def change(fresh: Service) -> dict[str, Any]:
+            if fresh.wanted != service.wanted or fresh.spec.scaling != service.spec.scaling:
+                return {}  # somebody has changed it meanwhile: the next look decides anew
+            return {"wanted": wished.replicas, "wanted_reason": wished.say}
+
+        async with self._store.write() as tx:
+            written = await tx.services.change(service, change)
+            if written is not None and written.wanted != service.wanted:
+                said = f"{service.wanted} to {wished.replicas}: {wished.say}"
+                await tx.events.add([("service", service.id, service.name, "scaled", said)])
+
+
+def _is_scaled(service: Service) -> bool:
+    """Not before it has served once, nor while it goes from one revision to the next by itself."""
+    rollout = service.rollout
+    settled = rollout is None or rollout.phase is not Phase.GOING_ON
+    return (
+        service.state is ServiceState.ACTIVE and service.spec.scaling is not None and service.ever_healthy and settled
+    )

@@ -1,0 +1,1 @@
+"""Reconcilers of volumes, one file for each verb."""

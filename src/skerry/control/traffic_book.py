@@ -1,0 +1,161 @@
+"""What gateways have said of the traffic of services lately. In memory: a gateway says it anew each second."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from skerry.clock import Clock
+from skerry.control.reconcile.services.wish import Moment
+from skerry.model.sandbox import Sandbox
+from skerry.model.service import Signals
+from skerry.model.traffic import ServiceTraffic, TrafficReport
+
+SILENT_S = 5.0
+"""A gateway that has not reported for so long is gone, or serves nobody that we know of."""
+MARGIN_S = 1.0
+"""Between word that a replica drains and the report that can be believed about it."""
+RECENT_S = 5.0
+KEPT_S = 3900.0
+"""As long as the longest window of an autoscaler, and a little."""
+KEPT_MAX = 4000
+SAMPLES_MAX = 1000
+
+
+@dataclass
+class _Gateway:
+    at: datetime
+    replicas: dict[str, int] = field(default_factory=dict[str, int])
+    services: dict[str, ServiceTraffic] = field(default_factory=dict[str, ServiceTraffic])
+
+
+class TrafficBook:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since = clock.now()
+        self._gateways: dict[str, _Gateway] = {}
+        self._history: dict[str, deque[Moment]] = {}
+        self._wanted_at: dict[str, datetime] = {}
+        self._asked_at: dict[str, datetime] = {}
+        self._listeners: list[Callable[[TrafficReport], None]] = []
+
+    @property
+    def since(self) -> datetime:
+        """Nothing is known of the time before."""
+        return self._since
+
+    def listen(self, listener: Callable[[TrafficReport], None]) -> None:
+        self._listeners.append(listener)
+
+    def note(self, report: TrafficReport) -> None:
+        now = self._clock.now()
+        gateway = _Gateway(now)
+        for each in report.services:
+            gateway.replicas |= each.replicas
+            gateway.services[each.service] = each
+            if each.requests or each.in_flight or each.waiting or each.wanted:
+                self._asked_at[each.service] = now
+            if each.wanted:
+                self._wanted_at[each.service] = now
+            self._remember(each, report.seconds, now)
+        self._gateways[report.gateway] = gateway
+        self._forget(now)
+        for listener in self._listeners:
+            listener(report)
+
+    def _remember(self, told: ServiceTraffic, seconds: float, now: datetime) -> None:
+        history = self._history.setdefault(told.service, deque(maxlen=KEPT_MAX))
+        history.append(
+            Moment(
+                at_s=now.timestamp(),
+                seconds=seconds,
+                in_flight=told.in_flight,
+                waiting=told.waiting,
+                requests=told.requests,
+                errors=told.errors,
+                tokens=told.completion_tokens,
+                ttft_s=tuple(told.ttft_s[:SAMPLES_MAX]),
+                tpot_s=tuple(told.tpot_s[:SAMPLES_MAX]),
+            )
+        )
+        while history and history[0].at_s < now.timestamp() - KEPT_S:
+            history.popleft()
+
+    def _forget(self, now: datetime) -> None:
+        gone = [name for name, each in self._gateways.items() if _passed_s(each.at, now) > SILENT_S]
+        for name in gone:
+            del self._gateways[name]
+
+    def _present(self) -> Iterable[_Gateway]:
+        now = self._clock.now()
+        return [each for each in self._gateways.values() if _passed_s(each.at, now) <= SILENT_S]
+
+    def in_flight(self) -> dict[str, int]:
+        """By replica, over all gateways."""
+        found: dict[str, int] = {}
+        for gateway in self._present():
+            for replica, count in gateway.replicas.items():
+                found[replica] = found.get(replica, 0) + count
+        return found
+
+    def is_idle(self, box: Sandbox) -> bool:
+        """Whether nothing is under way at a replica that drains, nor will be. While nobody tells, that is not so: a
+        gateway that cannot reach us serves on."""
+        replica = box.replica
+        if replica is None or replica.draining_at is None:
+            return False
+        known_since = replica.draining_at + timedelta(seconds=MARGIN_S)
+        present = list(self._present())
+        if not present:
+            return self._clock.now() > max(known_since, self._since) + timedelta(seconds=SILENT_S)
+        return all(each.at > known_since and not each.replicas.get(box.id) for each in present)
+
+    def wanted_at(self, service: str) -> datetime | None:
+        """When somebody was last held because there is no replica."""
+        return self._wanted_at.get(service)
+
+    def asked_at(self, service: str) -> datetime | None:
+        """When it last had any request."""
+        return self._asked_at.get(service)
+
+    def history(self, service: str) -> list[Moment]:
+        """Oldest first; several gateways each have their own."""
+        return list(self._history.get(service, ()))
+
+    def gateways(self) -> int:
+        return len(list(self._present()))
+
+    def signals(self, service: str) -> Signals | None:
+        """Of the last seconds. None: nothing is known."""
+        told = [each.services[service] for each in self._present() if service in each.services]
+        now_s = self._clock.now().timestamp()
+        recent = [each for each in self._history.get(service, ()) if each.at_s > now_s - RECENT_S]
+        if not told and not recent:
+            return None
+        ttft = sorted(sample for each in recent for sample in each.ttft_s)
+        tpot = sorted(sample for each in recent for sample in each.tpot_s)
+        return Signals(
+            in_flight=sum(each.in_flight for each in told),
+            waiting=sum(each.waiting for each in told),
+            requests_per_s=round(sum(each.requests for each in recent) / RECENT_S, 3),
+            tokens_per_s=round(sum(each.tokens for each in recent) / RECENT_S, 3),
+            ttft_p95_s=_p95(ttft),
+            tpot_p95_s=_p95(tpot),
+            errors_per_s=round(sum(each.errors for each in recent) / RECENT_S, 3),
+        )
+
+    def drop(self, services: Mapping[str, object]) -> None:
+        """Forget all but these."""
+        for kept in (self._history, self._wanted_at, self._asked_at):
+            for service in [each for each in kept if each not in services]:
+                del kept[service]
+
+
+def _p95(ordered: list[float]) -> float | None:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))] if ordered else None
+
+
+def _passed_s(since: datetime, now: datetime) -> float:
+    return (now - since).total_seconds()

@@ -1,0 +1,129 @@
+"""What control tells gateways of services, and what gateways tell control of their traffic."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from skerry.model.fields import Frozen
+from skerry.model.service import EngineName, Role, Routing, ServiceState
+from skerry.model.token import Limits, Metered, Scope
+
+ACCESS, TAKE, TRAFFIC, USAGE = "/internal/access", "/internal/take", "/internal/traffic", "/internal/usage"
+"""On control's unix socket. GET ACCESS with `Authorization: Bearer sk_… or st_…` answers Access, 401 where there is
+none. POST TAKE with Take answers Taken; POST TRAFFIC with TrafficReport and POST USAGE with UsageReport answer nothing,
+with 2xx once they are kept."""
+
+
+class RouteReplica(Frozen):
+    """One that may be given requests."""
+
+    id: str
+    """Of its sandbox; of a server that is not ours, its address."""
+    url: str
+    """http://HOST:PORT, reached without the agent between."""
+    weight: float = 1.0
+    role: Role = Role.BOTH
+    asleep: bool = False
+    """Its sandbox must be woken, which the agent does when its port is connected to."""
+
+
+class ServiceRoute(Frozen):
+    """What a gateway knows of a service."""
+
+    id: str
+    name: str
+    project: str
+    state: ServiceState
+    engine: EngineName
+    models: list[str]
+    """What `model` may be, the service's name among them; then its adapters."""
+    adapters: list[str] = []
+    public: bool
+    routing: Routing
+    replicas: list[RouteReplica] = []
+    wakes: bool = False
+    """It is at zero: who asks is held, and control is told."""
+    canary: float = 0.0
+
+
+class Access(Frozen):
+    """Whose a key or token is, and what it may."""
+
+    project: str
+    client: str
+    """Name under which it is metered and queued."""
+    id: str
+    services: list[str] = []
+    """Names. Empty: all of the project."""
+    scopes: list[Scope] = [Scope.INFER, Scope.HTTP, Scope.METRICS]
+    limits: Limits = Limits()
+    weight: float = 1.0
+    priority: int = 50
+    expires_at_s: float | None = None
+
+
+class ServiceTraffic(Frozen):
+    """Of one service at one gateway since its last report."""
+
+    service: str
+    """Its id."""
+    in_flight: int = 0
+    waiting: int = 0
+    requests: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ttft_s: list[float] = []
+    """A sample."""
+    tpot_s: list[float] = []
+    wanted: bool = False
+    """Somebody is held, and there is no replica."""
+    replicas: dict[str, int] = {}
+    """Requests at each."""
+
+
+class TrafficReport(Frozen):
+    gateway: str
+    """A random name that it keeps while it lives."""
+    seconds: Annotated[float, Field(ge=0)]
+    """That it covers."""
+    services: list[ServiceTraffic] = []
+
+
+class UsageReport(Frozen):
+    """Counted once for each `number` of a gateway, however often it comes."""
+
+    gateway: str
+    number: int
+    metered: list[Metered]
+
+
+class Take(Frozen):
+    """A gateway asks for a part of what somebody may have, to spend by itself."""
+
+    gateway: str
+    client: str
+    """Id of the token."""
+    requests: int = 0
+    tokens: int = 0
+    concurrency: int = 0
+    """That it holds altogether, for as long as it reports."""
+
+
+class Taken(Frozen):
+    requests: int
+    tokens: int
+    concurrency: int
+    for_s: float
+    """What is left of it after so long is void."""
+    requests_left: int = 0
+    """That may still be taken before `resets_s`, by whoever comes first; so are tokens."""
+    tokens_left: int = 0
+    resets_s: float = 60.0
+    """Until there is more again."""
+    spent: bool = False
+    """The budget is: more never comes."""
+    gateways: int = 1
+    """That take parts of it now. While control is down each goes on with an equal share of what a minute has."""

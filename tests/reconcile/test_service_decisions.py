@@ -1,0 +1,130 @@
+"""Decisions on services, whatever happens in whatever order: never too many, and in the end as many as are wanted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skerry.control.reconcile.services.decide import Facts, Plan, decide
+from skerry.model.guest_service import HealthState, HealthStatus
+from skerry.model.replica import ReplicaOf, replica_id
+from skerry.model.rollout import Phase, RolloutStatus
+from skerry.model.sandbox import S, Sandbox, SandboxSpec
+from skerry.model.service import Health, Service, ServiceSpec, ServiceState
+
+BEGAN = datetime(2026, 11, 27, tzinfo=UTC)
+SPEC = ServiceSpec(name="web", image="x", command=["serve"], port=80, drain=0, replicas=3)
+
+
+class World:
+    """A service and its sandboxes, to which plans are done at once."""
+
+    def __init__(self) -> None:
+        self.now = BEGAN
+        self.boxes: dict[str, Sandbox] = {}
+        self.service = Service(
+            id="svc-000000000001", project="default", name="web", state=ServiceState.ACTIVE, spec=SPEC, wanted=3,
+            created_at=BEGAN, updated_at=BEGAN,
+        )  # fmt: skip
+
+    def step(self) -> Plan:
+        self.now += timedelta(seconds=1)
+        plan = decide(Facts(self.service, list(self.boxes.values()), {}, frozenset(), self.now))
+        gone = {box.id for box in plan.delete}
+        for box in plan.healthy:
+            self._replica(box.id, healthy_at=self.now)
+        for box in plan.drain:
+            self._replica(box.id, draining_at=self.now)
+        self.boxes = {key: box for key, box in self.boxes.items() if key not in gone}
+        for revision, _ in plan.make:
+            self._make(revision)
+        self.service = self.service.model_copy(update=plan.changes)
+        return plan
+
+    def _make(self, revision: int) -> None:
+        number = self.service.made + 1
+        self.service = self.service.model_copy(update={"made": number})
+        box = Sandbox(
+            id=replica_id(self.service.id, number), project="default", name=f"r-{number}", state=S.RUNNING,
+            spec=SandboxSpec(image="x"), generation=1, address="10.0.0.1", started_at=self.now,
+            replica=ReplicaOf(service=self.service.id, number=number, revision=revision, ready_s=1e9),
+            created_at=self.now, updated_at=self.now,
+        )  # fmt: skip
+        assert box.id not in self.boxes
+        self.boxes[box.id] = box
+
+    def _replica(self, box_id: str, **changes: Any) -> None:
+        box = self.boxes[box_id]
+        assert box.replica is not None
+        self.boxes[box_id] = box.model_copy(update={"replica": box.replica.model_copy(update=changes)})
+
+    def say(self, box_id: str, state: HealthState) -> None:
+        told = HealthStatus(state=state, since=self.now)
+        self.boxes[box_id] = self.boxes[box_id].model_copy(update={"health": told})
+
+    def live(self) -> list[Sandbox]:
+        there = [box for box in self.boxes.values() if box.replica and box.replica.draining_at is None]
+        return [box for box in there if box.state is S.RUNNING]
+
+    def resume(self) -> None:
+        """By hand, as the intent does it."""
+        rollout = self.service.rollout
+        assert rollout is not None
+        for box in self.boxes.values():
+            if box.replica and box.replica.revision == rollout.revision and box.replica.healthy_at is None:
+                self._replica(box.id, draining_at=self.now)
+        going = rollout.model_copy(update={"phase": Phase.GOING_ON})
+        self.service = self.service.model_copy(update={"rollout": going})
+
+    def update(self) -> None:
+        number = self.service.revision + 1
+        rollout = RolloutStatus(type=SPEC.strategy.type, revision=number, since=self.now)
+        self.service = self.service.model_copy(update={"revision": number, "rollout": rollout})
+
+    def scale(self, count: int) -> None:
+        self.service = self.service.model_copy(update={"wanted": count})
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["well", "ill", "lose", "update", "scale", "again"]), st.integers(0, 5)), max_size=30
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(events=EVENTS)
+def test_never_too_many_and_in_the_end_as_many_as_are_wanted(events: list[tuple[str, int]]) -> None:
+    world = World()
+    most = 3
+    for event, number in events:
+        there = sorted(world.boxes)
+        if event == "update":
+            world.update()
+        elif event == "scale":
+            world.scale(number)
+            most = max(most, number)
+        elif event == "again":
+            world.step()
+        elif there:
+            chosen = there[number % len(there)]
+            if event == "lose":
+                box = world.boxes[chosen]
+                world.boxes[chosen] = box.model_copy(update={"state": S.STOPPED, "health": None})
+            else:
+                world.say(chosen, HealthState.HEALTHY if event == "well" else HealthState.UNHEALTHY)
+        world.step()
+        assert len(world.live()) <= 2 * most + 1, "a rollout that stopped leaves the new ones beside the old"
+    for _ in range(400):
+        for box in world.live():
+            if box.state is S.RUNNING:
+                world.say(box.id, HealthState.HEALTHY)
+        if world.step().does_nothing() and world.service.rollout is None:
+            break
+        if world.service.rollout is not None and world.service.rollout.phase is Phase.STOPPED:
+            world.resume()
+    live = world.live()
+    assert len(live) == world.service.wanted
+    assert {box.replica.revision for box in live if box.replica} <= {world.service.revision}
+    assert world.service.status is (Health.HEALTHY if world.service.wanted else Health.UNHEALTHY)
