@@ -15,11 +15,24 @@ from aiohttp import web
 from skerry.gateway.app import Gateway
 from skerry.gateway.program import _listen
 from skerry.model.sandbox import S
+from skerry.model.traffic import (
+    ACCESS,
+    TAKE,
+    TRAFFIC,
+    USAGE,
+    Access,
+    ServiceRoute,
+    Take,
+    Taken,
+    TrafficReport,
+    UsageReport,
+)
 from skerry.model.url import Route, RouteNews, sign
 from skerry.settings import Settings
 from skerry.telemetry import Log
 
 KEY = "sk_" + "a" * 64
+TOKEN = "st_" + "c" * 64
 SECRET = bytes(range(32))
 Guest = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OPEN, WEB = "open--80.boxes.test", "web--80.boxes.test"
@@ -49,6 +62,13 @@ class World:
             Route(id="sb-ba9876543210", name="open", project="default", state=S.RUNNING, public=True),
             Route(id="sb-00000000000f", name="foreign", project="other", state=S.RUNNING, public=False),
         ]
+        self.services: list[ServiceRoute] = []
+        self.access: dict[str, Access] = {KEY: Access(project="default", client="key", id="k1")}
+        self.taken: Callable[[Take], Taken] = lambda take: Taken(
+            requests=take.requests, tokens=take.tokens, concurrency=take.concurrency, for_s=60
+        )
+        self.told: list[TrafficReport | UsageReport | Take] = []
+        """What control was told, in order."""
         self.news: asyncio.Queue[RouteNews] = asyncio.Queue()
         self.guest: Guest = self.ok
         self.refusal: dict[str, Any] | None = None
@@ -100,7 +120,7 @@ class World:
     async def _tell_routes(self, request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)
-        news = RouteNews(every=self.routes)
+        news = RouteNews(every=self.routes, services=self.services)
         while True:
             await answer.write(news.model_dump_json(exclude_none=True).encode() + b"\n")
             news = await self.news.get()
@@ -111,10 +131,31 @@ class World:
             return web.json_response({"error": {"code": "unauthenticated", "message": "no"}}, status=401)
         return web.json_response({"project": "default"})
 
+    async def _tell_access(self, request: web.Request) -> web.Response:
+        self.keys_asked += 1
+        access = self.access.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        if access is None:
+            return web.json_response({"error": {"code": "unauthenticated", "message": "no"}}, status=401)
+        return web.json_response(text=access.model_dump_json())
+
+    async def _take(self, request: web.Request) -> web.Response:
+        take = Take.model_validate_json(await request.read())
+        self.told.append(take)
+        return web.json_response(text=self.taken(take).model_dump_json())
+
+    async def _hear(self, request: web.Request) -> web.Response:
+        kind = TrafficReport if request.path == TRAFFIC else UsageReport
+        self.told.append(kind.model_validate_json(await request.read()))
+        return web.Response(status=204)
+
     async def start_control(self) -> None:
         app = web.Application()
         app.router.add_get("/internal/routes", self._tell_routes)
         app.router.add_get("/internal/key", self._tell_key)
+        app.router.add_get(ACCESS, self._tell_access)
+        app.router.add_post(TAKE, self._take)
+        app.router.add_post(TRAFFIC, self._hear)
+        app.router.add_post(USAGE, self._hear)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.UnixSite(runner, str(self.settings.control_socket)).start()
@@ -152,9 +193,10 @@ class World:
 async def make_world() -> AsyncIterator[Callable[..., Awaitable[World]]]:
     ends: list[Callable[[], Awaitable[None]]] = []
 
-    async def make(**settings: Any) -> World:
+    async def make(*services: ServiceRoute, **settings: Any) -> World:
         folder = tempfile.TemporaryDirectory(prefix="skerry-g-")  # not tmp_path: sockets' paths are short
         world = World(Path(folder.name), **settings)
+        world.services = list(services)
         await world.start_control()
         agent = await asyncio.start_unix_server(world._agent, str(world.settings.streams_socket))
         listening = _listen(world.settings.url_listen)

@@ -6,23 +6,43 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from skerry.clock import Clock, SystemClock
-from skerry.gateway.caller import Caller
+from skerry.engines.catalog import engine
+from skerry.gateway.caller import TICK_S, Caller, Known
 from skerry.gateway.control import ControlClient
-from skerry.gateway.door import Door, Keys, Secret
-from skerry.gateway.exchange import Exchange
+from skerry.gateway.door import Door as BoxDoor
+from skerry.gateway.door import Keys, Secret
+from skerry.gateway.exchange import Door, Exchange, V
+from skerry.gateway.exchange import Guests as Reach
 from skerry.gateway.guests import Guests
 from skerry.gateway.limits import CONNECTIONS_MAX, WakeLimits
 from skerry.gateway.request import Request
 from skerry.gateway.routes import Routes, follow
+from skerry.gateway.routing.catalog import policy
+from skerry.gateway.services.access import Entrants
+from skerry.gateway.services.allowance import Allowances
+from skerry.gateway.services.call import Call
+from skerry.gateway.services.journal import Journal
+from skerry.gateway.services.lookout import Lookout
+from skerry.gateway.services.meter import Meter
+from skerry.gateway.services.place import Services
+from skerry.gateway.services.registry import Registry
+from skerry.gateway.services.reporter import Reporter
+from skerry.gateway.services.web import LabelDoor, WebDoor, WebGuests
+from skerry.model.url import RouteNews, read_host
 from skerry.settings import Settings
 from skerry.telemetry import Log
 
-SWEEP_EVERY_S = 0.5
 DRAIN_S_MAX = 10.0
 """What still goes on when we are told to stop may end by itself for so long; sandboxes are not touched."""
+DRAIN_LOOK_S = 0.1
+STREAMS_S_MAX = 60.0
+"""An answer of a model may: it cannot be asked for again from where it broke off, as a page or a WebSocket can."""
 
 
 class Gateway:
@@ -35,26 +55,51 @@ class Gateway:
         self._limits = WakeLimits(clock.monotonic_s)
         self.routes = Routes(settings.url_domain)
         self.control = ControlClient(settings.control_socket)
-        self._door = Door(self.routes, Keys(self.control, clock), Secret(settings.url_secret_path).read, clock)
+        self._door = BoxDoor(self.routes, Keys(self.control, clock), Secret(settings.url_secret_path).read, clock)
         self._guests = Guests(settings.streams_socket, self._limits)
+        meter = Meter()
+        self.registry = Registry(settings.run_path / "services.json", str(settings.streams_socket), policy)
+        self._reporter = Reporter(self.control, self.registry, meter, clock.monotonic_s, clock.now)
+        self._lookout = Lookout(self.registry, lambda name: engine(name).metrics)
+        self.registry.on_wanted = self._reporter.hurry
+        entrants = Entrants(self.control, clock.monotonic_s, lambda: clock.now().timestamp())
+        self._web_door = WebDoor(self.registry, entrants)
+        self._web_guests = WebGuests(str(settings.streams_socket))
+        self.services = Services(
+            self.registry,
+            entrants,
+            Allowances(self._reporter.gateway, self.control, clock.monotonic_s),
+            meter,
+            Journal(sys.stderr, on=settings.log_level in ("debug", "info")),
+            clock.monotonic_s,
+            lambda: len(self._callers),
+            settings.url_domain,
+        )
+        self.known: Callable[[bytes], Known | None] = self.services.heads.get
         self.is_draining = False
+        self.tick = 0
 
     async def serve(self, listening: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event) -> None:
         """Until told to stop, and what goes on then has ended or taken too long."""
         loop = asyncio.get_running_loop()
         scheme = self._settings.url_scheme
-        async with self.control:
-            following = loop.create_task(follow(self.routes, self.control, self._log))
+        self.registry.load()
+        async with self.control, self._lookout:
+            following = loop.create_task(follow(self._learn, self.control, self._log))
             sweeping = loop.create_task(self._sweep())
+            reporting = loop.create_task(self._reporter.run())
+            looking = loop.create_task(self._lookout.run())
             server = await loop.create_server(lambda: Caller(self, scheme), sock=listening, ssl=tls)
             try:
                 await stop.wait()
                 server.close()
                 await self._drain()
             finally:
-                for task in (following, sweeping):
+                for task in (following, sweeping, reporting, looking):
                     task.cancel()
-                await asyncio.gather(following, sweeping, return_exceptions=True)
+                await asyncio.gather(following, sweeping, reporting, looking, return_exceptions=True)
+                self.services.journal.flush()
+                await self._reporter.usage()
 
     async def _drain(self) -> None:
         self.is_draining = True
@@ -62,17 +107,27 @@ class Gateway:
             return
         for caller in list(self._callers):
             caller.drain()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S_MAX):
                 await self._empty.wait()
+        while self.services.calls and loop.time() < began_s + STREAMS_S_MAX:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_LOOK_S)
         for caller in list(self._callers):
             caller.abort()
         await asyncio.sleep(0)
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
+            await asyncio.sleep(TICK_S)
             self._guests.sweep()
+            self._web_guests.sweep()
+            self.services.look()
+            self.registry.save()
+            self.tick += 1
+            for caller in list(self._callers):
+                caller.look(self.tick)
 
     # What connections ask
 
@@ -88,10 +143,28 @@ class Gateway:
         if not self._callers:
             self._empty.set()
 
-    def exchange(self, caller: Caller, request: Request) -> Exchange:
-        return Exchange(
-            caller, request, self._door, self._guests, self._log, body_bytes_max=self._settings.url_body_bytes_max
-        )
+    def exchange_again(self, caller: Caller, head: Any) -> Call:
+        return Call(self.services, caller, head)
+
+    def exchange(self, caller: Caller, request: Request, head: bytes | None) -> Exchange[Any] | Call:
+        if read_host(request.host, self._settings.url_domain) is None:
+            label = self._label(request.host)
+            if label is None or not self.registry.has(label) or self.services.is_asked(request):
+                return self.services.call(caller, request, label, head)
+            return self._exchange(caller, request, LabelDoor(self._web_door, label), self._web_guests)
+        return self._exchange(caller, request, self._door, self._guests)
+
+    def _exchange(self, caller: Caller, request: Request, door: Door[V], guests: Reach[V]) -> Exchange[V]:
+        return Exchange(caller, request, door, guests, self._log, body_bytes_max=self._settings.url_body_bytes_max)
+
+    def _label(self, host: str) -> str | None:
+        """NAME of NAME.DOMAIN: a service, if there is one of that name."""
+        name, _, rest = host.lower().partition(":")[0].removesuffix(".").partition(".")
+        return name if rest == self._settings.url_domain else None
+
+    def _learn(self, news: RouteNews) -> None:
+        self.routes.learn(news)
+        self.registry.learn(news)
 
     def failed(self, error: BaseException) -> None:
         self._log.error("defect", because=repr(error))

@@ -1,4 +1,5 @@
-"""What the gateway asks of control, on its unix socket: which sandboxes there are, and whose a key is."""
+"""What the gateway asks of control on its unix socket, and tells it: sandboxes and services there are, whose a key is
+and how much it may, how much is asked and used."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Self
 import aiohttp
 
 from skerry.errors import Unavailable
+from skerry.model.traffic import ACCESS, TAKE, TRAFFIC, USAGE, Access, Take, Taken, TrafficReport, UsageReport
 from skerry.model.url import RouteNews
 
 SILENCE_S_MAX = 15.0
@@ -53,6 +55,44 @@ class ControlClient:
                     yield RouteNews.model_validate_json(line)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unavailable("control does not answer", because=repr(error)) from None
+
+    async def access_of(self, token: str) -> Access | None:
+        """Whose a key or token is, and what it may; None: there is no such. Raises Unavailable."""
+        answer = await self._call("GET", ACCESS, headers={"Authorization": f"Bearer {token}"})
+        return None if answer is None else Access.model_validate_json(answer)
+
+    async def take(self, take: Take) -> Taken:
+        answer = await self._call("POST", TAKE, body=take.model_dump_json())
+        return Taken.model_validate_json(answer or b"{}")
+
+    async def hear_traffic(self, report: TrafficReport) -> None:
+        await self._call("POST", TRAFFIC, body=report.model_dump_json())
+
+    async def hear_usage(self, report: UsageReport) -> None:
+        await self._call("POST", USAGE, body=report.model_dump_json())
+
+    async def _call(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, body: str | None = None
+    ) -> bytes | None:
+        """What it answered; None: 401. Raises Unavailable."""
+        assert self._session is not None
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S_MAX, sock_connect=CONNECT_S_MAX)
+        url = f"http://control{path}"
+        if body is not None:
+            headers = {"Content-Type": "application/json", **(headers or {})}
+        try:
+            async with (
+                self._asking,
+                self._session.request(method, url, headers=headers, data=body, timeout=timeout) as answer,
+            ):
+                if answer.status == 401:
+                    return None
+                if answer.status >= 300:
+                    raise Unavailable("control cannot say this now", because=f"status {answer.status}", retry_after_s=1)
+                return await answer.read()
+        except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
+            say = "this cannot be known now, since control is down; try again"
+            raise Unavailable(say, because=repr(error), retry_after_s=1) from None
 
     async def project_of(self, key: str) -> str | None:
         """The project that a key is for; None: there is no such key. Raises Unavailable."""

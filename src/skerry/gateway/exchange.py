@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from skerry.errors import DeadlineExceeded, SkerryError, TooLarge, Unavailable
 from skerry.gateway import headers as passed
 from skerry.gateway.answers import reason_of, refusal
-from skerry.gateway.door import Door, Visit
 from skerry.gateway.guest import BODILESS, Guest, Length
-from skerry.gateway.guests import Guests
 from skerry.gateway.request import Chunked, Headers, Request, too_large, value
 from skerry.telemetry import Log
 
@@ -36,10 +34,45 @@ class Line(Protocol):
     def let_go(self, reason: str) -> None: ...
     def become_tunnel(self, guest: Guest) -> None: ...
     def abort(self) -> None: ...
+    def ended(self, exchange: Any) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
 
 
-class Exchange:
-    def __init__(self, line: Line, request: Request, door: Door, guests: Guests, log: Log, body_bytes_max: int) -> None:
+class Visited(Protocol):
+    """Whom it was let in to."""
+
+    @property
+    def cookie(self) -> tuple[str, int] | None:
+        """Token and expiry to hand on."""
+        ...
+
+
+V = TypeVar("V", bound=Visited)
+W = TypeVar("W", bound=Visited, covariant=True)
+X = TypeVar("X", bound=Visited, contravariant=True)
+
+
+class Door(Protocol[W]):
+    """Who may come in."""
+
+    def now_s(self) -> float: ...
+    async def admit(self, request: Request) -> W: ...
+
+
+class Guests(Protocol[X]):
+    """Connections to where it leads."""
+
+    def used(self, visit: X) -> Guest | None: ...
+    async def open(self, visit: X, client: str) -> Guest: ...
+    def keep(self, visit: X, guest: Guest) -> None: ...
+
+
+class Exchange(Generic[V]):
+    collects = False
+
+    def __init__(
+        self, line: Line, request: Request, door: Door[V], guests: Guests[V], log: Log, body_bytes_max: int
+    ) -> None:
         self._line = line
         self._request = request
         self._door = door
@@ -48,13 +81,14 @@ class Exchange:
         self._log = log
         self._body_bytes_max = body_bytes_max
         self._guest: Guest | None = None
-        self._visit: Visit | None = None
+        self._visit: V | None = None
         self._over: asyncio.Future[SkerryError | None] = asyncio.get_running_loop().create_future()
         """Done at the end of the answer; with an error when there is none."""
         self._body_bytes = 0
         self._head_sent = False
         self._interim_sent = False
         self._chunked = False
+        self._task: asyncio.Task[None] | None = None
         self._unsent: list[bytes] = []
         """Of the answer: head and first bytes mostly come together, and leave so."""
         self.is_upgrade = request.upgrades
@@ -63,8 +97,29 @@ class Exchange:
         self.keeps = request.keeps and not request.upgrades
         """Whether the caller's connection may be used again."""
 
-    async def run(self) -> None:
-        """Until the caller has its answer. Cancelled when it leaves."""
+    @property
+    def complete(self) -> bool:
+        return self._request.complete
+
+    def begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._serve())
+
+    def cancel(self) -> None:
+        """The caller has left."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _serve(self) -> None:
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            return
+        except Exception as error:
+            self._line.failed(error)
+        self._line.ended(self)
+
+    async def _run(self) -> None:
+        """Until the caller has its answer."""
         try:
             self._check()
             self._visit = await self._door.admit(self._request)
@@ -81,7 +136,7 @@ class Exchange:
             raise self._failure
         self._request.check_length(self._body_bytes_max)
 
-    async def _pass_on(self, visit: Visit) -> None:
+    async def _pass_on(self, visit: V) -> None:
         head = passed.to_guest(self._request, client=self._line.client, scheme=self._line.scheme)
         again = self._request.method in REPEATABLE and self._request.length == 0 and not self._request.upgrades
         self._guest = self._guests.used(visit) if again else None
@@ -133,7 +188,7 @@ class Exchange:
 
     # Answers of our own
 
-    def _redirects(self, visit: Visit) -> bool:
+    def _redirects(self, visit: V) -> bool:
         """A browser's address bar is cleared of the token, which would go on to other sites and into its history."""
         request = self._request
         accept = value(request.headers, b"accept") or b""

@@ -45,12 +45,13 @@ class Asleep(Exception):
 
 
 class Guest(asyncio.Protocol):
-    def __init__(self) -> None:
+    def __init__(self, *, greeted: bool = False) -> None:
+        """`greeted`: it leads there directly, without the agent and its line."""
         self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the agent has put us through."""
         self._transport: asyncio.Transport | None = None
         self._greeting = b""
-        self._greeted = False
+        self._greeted = greeted
         self._listener: Listener | None = None
         self._request: Request | None = None
         self._parser: Any = None
@@ -110,6 +111,11 @@ class Guest(asyncio.Protocol):
             self._transport.resume_reading()
 
     @property
+    def status(self) -> int:
+        """Of the last answer; 0: none has begun."""
+        return self._status
+
+    @property
     def is_reusable(self) -> bool:
         """Whether another request may follow: everything sent, everything read, and both sides willing."""
         return self._over and self._keeps and self._sent_all and not self.lost and not self._tunnel
@@ -137,7 +143,11 @@ class Guest(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         if not self.connected.done():
-            self.connected.set_exception(Unavailable("the agent of this machine hung up; try again", retry_after_s=1))
+            if self._greeted:
+                self.connected.cancel()
+            else:
+                error = Unavailable("the agent of this machine hung up; try again", retry_after_s=1)
+                self.connected.set_exception(error)
         self._ended()
 
     def eof_received(self) -> bool:

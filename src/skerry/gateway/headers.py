@@ -26,6 +26,8 @@ _HOP = frozenset(
 _OURS = frozenset({b"content-length", b"forwarded", b"x-real-ip", b"via", b"http2-settings"})
 """Written anew, or not passed on at all: whoever sends them could pretend to be somebody else."""
 _KEY = re.compile(rb"(?i:bearer)[ \t]+(sk_[0-9a-f]{64})[ \t]*")
+BEARER = re.compile(rb"(?i:bearer)[ \t]+(s[kt]_[A-Za-z0-9]{16,128})[ \t]*")
+"""A key, or a token of services."""
 _PARAMETER = TOKEN_PARAMETER.encode() + b"="
 
 
@@ -54,6 +56,13 @@ def shown(request: Request) -> Shown:
     return Shown(key, links, bool(tokens))
 
 
+def is_ours(name: bytes, value: bytes) -> bool:
+    """Whether it is what somebody is let in by here, which nobody behind us is to see. `name` is in lower case."""
+    if name == b"x-api-key":
+        value = b"Bearer " + value
+    return name in (b"authorization", b"x-api-key") and BEARER.fullmatch(value) is not None
+
+
 def split_target(target: bytes) -> tuple[bytes, list[bytes]]:
     """The path and query without our parameter, and its values."""
     path, question, query = target.partition(b"?")
@@ -69,14 +78,14 @@ def to_guest(request: Request, *, client: str, scheme: str) -> bytes:
     """The head of the request as the sandbox gets it."""
     target, _ = split_target(request.target)
     lines = [b"%b %b HTTP/1.1" % (request.method, target)]
-    dropped = _dropped(request.headers)
+    hop = dropped(request.headers)
     for name, value in request.headers:
         lower = name.lower()
         # Some servers take X_Forwarded_For for X-Forwarded-For.
         plain = lower.replace(b"_", b"-")
-        if lower in dropped or plain in _OURS or plain.startswith(b"x-forwarded-"):
+        if lower in hop or plain in _OURS or plain.startswith(b"x-forwarded-"):
             continue
-        if lower == b"authorization" and _KEY.fullmatch(value):
+        if is_ours(lower, value):
             continue
         if lower == b"cookie":
             kept = b"; ".join(_pair(cookie) for cookie in _cookies(value) if cookie[0] != COOKIE)
@@ -104,10 +113,10 @@ def to_caller(headers: Headers) -> list[bytes]:
     """Lines of an answer of a sandbox, without framing. A cookie stays with the host that set it: with a Domain it
     would reach every other sandbox."""
     lines: list[bytes] = []
-    dropped = _dropped(headers)
+    hop = dropped(headers)
     for name, value in headers:
         lower = name.lower()
-        if lower in dropped or lower == b"content-length":
+        if lower in hop or lower == b"content-length":
             continue
         if lower == b"set-cookie":
             first, *attributes = value.split(b";")
@@ -119,7 +128,7 @@ def to_caller(headers: Headers) -> list[bytes]:
     return lines
 
 
-def _dropped(headers: Headers) -> set[bytes]:
+def dropped(headers: Headers) -> set[bytes]:
     """Those for one hop: the usual ones, and whatever Connection names. What we decide by cannot be named away."""
     named: set[bytes] = set()
     for name, value in headers:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from skerry.errors import Invalid, TooLarge
-from skerry.model.fields import format_size
+from skerry.model.amounts import format_size
 
 HEAD_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 128

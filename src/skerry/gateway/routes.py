@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from skerry.errors import NotFound, Unavailable
 from skerry.gateway.control import ControlClient
@@ -57,14 +58,14 @@ class Routes:
             del self._by_name[was.name]
 
 
-async def follow(routes: Routes, control: ControlClient, log: Log) -> None:
+async def follow(learn: Callable[[RouteNews], None], control: ControlClient, log: Log) -> None:
     """For ever. What was known is kept while control is away."""
     pause_s = AGAIN_S
     told = False
     while True:
         try:
             async for news in control.news():
-                routes.learn(news)
+                learn(news)
                 pause_s, told = AGAIN_S, False
         except Unavailable as error:
             if not told:
