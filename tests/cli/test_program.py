@@ -24,7 +24,7 @@ from skerry.cli.lazy import LazyGroup
 from skerry.cli.output import Output, age, human_duration, human_size
 from skerry.cli.program import program
 from skerry.cli.table import COMMANDS, HABITS
-from skerry.model.fields import format_size
+from skerry.model.amounts import format_size
 from tests.cli.conftest import Skerry
 from tests.client.fake_control import FakeControl
 
@@ -104,9 +104,12 @@ def test_help_lists_by_section_and_explains_one(skerry: Skerry) -> None:
         (("chekpoint",), "did you mean 'checkpoint'?"),
         (("images",), "skerry image list"),
         (("ls",), "skerry ps"),
-        (("up",), "skerry create IMAGE"),
+        (("launch",), "skerry create IMAGE"),
         (("diff",), "skerry checkpoint diff BOX"),
         (("image", "lst"), "did you mean"),
+        (("destroy", "-f"), "say --force"),
+        (("down", "-v"), "skerry destroy --volumes"),
+        (("rsync-auto",), "skerry sync --watch"),
         (("ps", "--lable", "x"), "--label"),
     ],
 )
@@ -294,6 +297,24 @@ def test_colours_are_for_terminals_that_want_them() -> None:
     coloured = printed({"TERM": "xterm"}, Screen())
     assert "a     \x1b[32mrunning\x1b[0m\n" in coloured
     assert "long  \x1b[31mfailed\x1b[0m\n" in coloured
+
+
+def test_a_sentence_stays_in_its_column_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Screen(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    say = "none of 3 nodes has room for it now (3 by cpu); the nearest, gpu-1, lacks 2 cores"
+    for screen, columns in ((Screen(), "60"), (Screen(), "30"), (StringIO(), "60")):
+        monkeypatch.setenv("COLUMNS", columns)
+        Output({"NO_COLOR": "1"}, screen).table(["PLACE", "WAITS", "WHY"], [["1", "train-0", say], ["2", "b", "-"]])
+        lines = screen.getvalue().splitlines()
+        if screen.isatty() and columns == "60":
+            assert lines[1].startswith("1      train-0  none of 3 nodes has room")
+            assert max(map(len, lines)) <= 60
+            assert " ".join(line[16:] for line in lines[1:3]) == say
+        else:
+            assert len(lines) == 3, "whole where it is read by a program, or there is no room for a sentence"
 
 
 @pytest.mark.parametrize("size", [0, 1, 1023, 1024, 1536, 123_456_789, 5 * 1024**3, 3 * 1024**5])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,12 @@ from tests.client.fake_control import FakeControl
 
 def test_every_flag_reaches_the_spec(skerry: Skerry, control: FakeControl, tmp_path: Path, monkeypatch: object) -> None:
     (tmp_path / "env").write_text("# comment\nFROM_FILE=1\nBOTH=file\n\n")
-    flags = """--name full --cpus 2.5 -m 512m --disk 2GiB --pids-limit 99 -e A=b=c -e BOTH=flag -l k=v -l alone
-        -v /srv:/data:ro --mount /opt:/opt --network --allow 10.0.0.0/8 --allow @dev --deny a.test
+    flags = """--name full --hostname www
+        --cpus 2.5 -m 512m --disk 2GiB --pids-limit 99 -e A=b=c -e BOTH=flag -l k=v -l alone
+        -v /srv:/data:ro,owner --mount data:/opt --network --allow 10.0.0.0/8 --allow @dev --deny a.test
         --egress deny --observe -u nobody -w /tmp --protect --self-checkpoint
-        --checkpoint-every 10m --checkpoint-keep 3 --checkpoint-max-age 2h"""
+        --checkpoint-every 10m --checkpoint-keep 3 --checkpoint-max-age 2h
+        --restart on-failure --health-http /health --health-port 80 --health-interval 3s --health-restart"""
     ended = skerry(
         "create", "debian:12", *flags.split(), "--env-file", str(tmp_path / "env"), "--", "sleep", "-x", "--"
     )
@@ -25,11 +28,14 @@ def test_every_flag_reaches_the_spec(skerry: Skerry, control: FakeControl, tmp_p
     spec = next(iter(control.sandboxes.values())).spec.model_dump(mode="json")
     assert spec | {"image": "debian:12"} == spec
     assert (spec["cpu"], spec["memory"], spec["disk"], spec["pids"]) == (2.5, 512_000_000, 2 * 1024**3, 99)
+    assert (spec["hostname"], spec["restart"]) == ("www", "on-failure")
+    health = spec["health"]
+    assert (health["http"], health["port"], health["interval"], health["restart"]) == ("/health", 80, 3, True)
     assert spec["env"] == {"A": "b=c", "BOTH": "flag", "FROM_FILE": "1"}
     assert spec["labels"] == {"k": "v", "alone": ""}
     assert spec["mounts"] == [
-        {"source": "/srv", "target": "/data", "readonly": True},
-        {"source": "/opt", "target": "/opt", "readonly": False},
+        {"source": "/srv", "volume": None, "model": None, "target": "/data", "readonly": True, "owner": True},
+        {"source": None, "volume": "data", "model": None, "target": "/opt", "readonly": False, "owner": False},
     ]
     network = SandboxSpec.model_validate({"image": "x", "network": spec["network"]}).network
     rules = [(rule.about, rule.action.value) for rule in network.rules]
@@ -90,6 +96,29 @@ def test_stop_start_update_delete(skerry: Skerry, box: str) -> None:
     assert (refused.code, refused.err) == (4, "error: box is protected\n")
     assert skerry("rm", "--force", "box").code == 0
     assert skerry("update", "box").code == 2
+
+
+def test_update_and_reload(skerry: Skerry, box: str) -> None:
+    def spec() -> dict[str, Any]:
+        return skerry("inspect", "box", "--json").json["spec"]
+
+    assert skerry("update", "box", "--memory", "2GiB", "--checkpoint-every", "10m").out == "box updated\n"
+    assert (spec()["memory"], spec()["checkpoints"]["every_s"]) == (2 * 1024**3, 600)
+    change = ("--env", "A=1", "--env", "B=2", "-v", "/srv:/data", "--no-network", "--user", "nobody")
+    refused = skerry("update", "box", *change, "--", "sleep", "9")
+    assert (refused.code, "stop it first" in refused.err) == (4, True)
+    assert skerry("update", "box", "--reload", *change, "--", "sleep", "9").out == "box updated and started again\n"
+    now = spec()
+    assert (now["env"], now["user"], now["command"]) == ({"A": "1", "B": "2"}, "nobody", ["sleep", "9"])
+    assert (now["mounts"][0]["source"], now["network"]["enabled"]) == ("/srv", False)
+    skerry("stop", "box")
+    less = ("--remove-env", "A", "--remove-mount", "/data/", "--reset", "command", "--reset", "user")
+    assert skerry("update", "box", *less, "--checkpoint-every", "0").out == "box updated\n"
+    now = spec()
+    assert (now["env"], now.get("mounts", []), now.get("command"), now.get("user")) == ({"B": "2"}, [], None, None)
+    assert now["checkpoints"]["every_s"] is None
+    assert skerry("reload", "box").out == "box reloaded\n"
+    assert skerry("inspect", "box", "--json").json["state"] == "running"
 
 
 def test_one_that_fails_does_not_keep_the_rest_from_their_turn(skerry: Skerry, box: str) -> None:
@@ -161,3 +190,14 @@ def test_errors_say_what_to_do_and_have_their_code(
 
 def test_the_hint_does_not_blame_a_sandbox_that_exists(skerry: Skerry, box: str) -> None:
     assert skerry("restore", "box", "v9").err == "error: box has no checkpoint 'v9'\n"
+
+
+def test_wait_tells_when_it_is_so_and_when_it_never_will_be(skerry: Skerry, control: FakeControl) -> None:
+    skerry("create", "debian:12", "--name", "one")
+    assert skerry("wait", "one").out == "one is healthy\n"
+    late = skerry("wait", "one", "--for", "stopped", "--timeout", "0")
+    assert (late.code, "one is not stopped yet" in late.err) == (6, True)
+    skerry("stop", "one")
+    assert skerry("wait", "one", "--for", "stopped").out.strip().isalnum()
+    never = skerry("wait", "one", "--for", "running")
+    assert (never.code, "one will not be running: it is stopped" in never.err) == (1, True)

@@ -39,8 +39,7 @@ def test_changing_the_idle_time_of_a_running_one(skerry: Skerry, box: str) -> No
     assert skerry("inspect", "box", "--json").json["spec"]["idle"] == "never"
 
 
-@pytest.mark.parametrize("word", ["pause", "suspend"])
-def test_words_of_others_are_understood(skerry: Skerry, word: str) -> None:
-    ended = skerry(word, "box")
+def test_words_of_others_are_understood(skerry: Skerry) -> None:
+    ended = skerry("pause", "box")
     assert ended.code == 2
     assert "skerry sleep BOX" in ended.err

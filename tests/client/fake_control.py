@@ -28,19 +28,22 @@ from skerry.errors import (
     Invalid,
     NotFound,
     Protected,
+    RestartNeeded,
     SkerryError,
     Unauthenticated,
     Unavailable,
 )
+from skerry.model.changes import Change
 from skerry.model.checkpoint import Checkpoint, CheckpointState, Origin
 from skerry.model.event import Event
 from skerry.model.identity import make_id
 from skerry.model.image import Image, ImageRequest, ImageState
 from skerry.model.operation import Operation, OperationState
-from skerry.model.sandbox import S, Sandbox, SandboxSpec, SandboxUpdate
+from skerry.model.sandbox import S, Sandbox, SandboxSpec, SandboxUpdate, changes
 from tests.client.fake_commands import FakeCommands
 from tests.client.fake_files import FakeFiles
-from tests.client.fake_services import FakeServices
+from tests.client.fake_guest_services import FakeGuestServices
+from tests.client.fake_jobs import FakeJobs
 from tests.client.fake_sleep import FakeSleep
 from tests.client.fake_ssh import FakeSsh
 from tests.client.fake_urls import FakeUrls
@@ -76,6 +79,8 @@ class FakeControl:
         self.fail_start = False
         self.slow_watch_s = 0.0
         self.resets = 0
+        self.away = 0
+        """So many calls that wait for something are told that we are away."""
         self.sandboxes: dict[str, Sandbox] = {}
         self.checkpoints: dict[str, list[Checkpoint]] = {}
         self.images: dict[str, Image] = {}
@@ -87,7 +92,8 @@ class FakeControl:
         self.sleep = FakeSleep(self)
         self.urls = FakeUrls(self)
         self.ssh = FakeSsh(self)
-        self.services = FakeServices(self)
+        self.services = FakeGuestServices(self)
+        self.jobs = FakeJobs(self)
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -212,6 +218,7 @@ class FakeControl:
                 web.get("/v1/operations/{id}", self._operation),
                 web.get("/v1/operations/{id}/watch", self._watch_operation),
                 web.get("/v1/events", self._list_events),
+                *self.jobs.routes(),
                 *self.commands.routes(box),
                 *self.files.routes(box),
                 *self.sleep.routes(box),
@@ -234,6 +241,9 @@ class FakeControl:
         try:
             if request.path != "/health" and request.headers.get("Authorization") != f"Bearer {KEY}":
                 raise Unauthenticated("a key is needed")
+            if self.away and float(request.query.get("wait_s") or 0):
+                self.away -= 1
+                raise Unavailable("away")
             return await handler(request)
         except SkerryError as error:
             status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
@@ -306,8 +316,9 @@ class FakeControl:
 
     async def _update(self, request: web.Request) -> web.Response:
         sandbox, wanted = self.find(request.match_info["ref"]), await _read(request, SandboxUpdate)
-        given = wanted.model_dump(exclude_none=True)
-        spec = sandbox.spec.model_copy(update={key: value for key, value in given.items() if key != "name"})
+        spec = wanted.spec_after(sandbox.spec)
+        if sandbox.state is not S.STOPPED and Change.RESTART in changes(sandbox.spec, spec).values():
+            raise RestartNeeded(f"sandbox {sandbox.name} is running: stop it first")
         return _json(self.change(sandbox, spec=spec, name=wanted.name or sandbox.name))
 
     async def _delete(self, request: web.Request) -> web.Response:

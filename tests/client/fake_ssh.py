@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from pydantic import ValidationError
 
+from skerry.model.explain import explain
 from skerry.model.ssh import SshAccess, SshAccessRequest, SshGrant, SshKey
-from skerry.model.wire import explain
 
 if TYPE_CHECKING:
     from tests.client.fake_control import FakeControl

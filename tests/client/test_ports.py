@@ -30,6 +30,7 @@ published = st.builds(
         ("80", {"guest": 80}),
         ("8080:80", {"host": 8080, "guest": 80}),
         ("0:80", {"host": 0, "guest": 80}),
+        ("8080:80/udp,auto", {"host": 8080, "guest": 80, "protocol": "udp", "auto_correct": True}),
         ("53:53/udp", {"host": 53, "guest": 53, "protocol": "udp"}),
         ("80/tcp", {"guest": 80, "protocol": "tcp"}),
         ("0.0.0.0:8080:80", {"ip": "0.0.0.0", "host": 8080, "guest": 80}),
@@ -46,6 +47,7 @@ def test_a_port_in_dockers_words(text: str, fields: dict[str, object]) -> None:
 
 NO_PORTS = """
 x 80: :80 80:x 1:2:3 0 80:0 70000:80 80:70000 80/sctp ::1:80:80 [::1]80 -1:80 8080:80/udp/tcp 127.0.0.1: 127.0.0.1::1:2
+80,x 80, ,auto 80,auto,auto
 １:80
 """
 

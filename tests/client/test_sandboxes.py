@@ -9,7 +9,7 @@ import pytest
 from skerry.client import flows
 from skerry.client.call import Reply
 from skerry.client.calls import sandboxes as calls
-from skerry.errors import AlreadyExists, Conflict, Failed, Invalid, NotFound, Protected
+from skerry.errors import AlreadyExists, Conflict, Failed, Invalid, NotFound, Protected, RestartNeeded
 from skerry.model.sandbox import S
 from skerry.model.sleep import Tier
 from tests.client.fake_control import FakeControl
@@ -32,6 +32,22 @@ def test_create_says_only_what_was_given_and_waits(client: Any, control: FakeCon
     assert (spec.mounts[0].source, spec.mounts[0].target, spec.mounts[0].readonly) == ("/srv/data", "/data", True)
     assert spec.network.enabled is False
     assert control.requests[0] == "POST /v1/sandboxes"
+
+
+@pytest.mark.parametrize(
+    ("text", "mount"),
+    [
+        ("data:/srv", {"volume": "data", "target": "/srv", "readonly": False}),
+        ("data:/srv:ro", {"volume": "data", "target": "/srv", "readonly": True}),
+        ("/srv:/srv", {"source": "/srv", "target": "/srv", "readonly": False}),
+        ("./data:/srv", {"source": "./data", "target": "/srv", "readonly": False}),
+        (".:/srv", {"source": ".", "target": "/srv", "readonly": False}),
+        ("~:/srv", {"source": "~", "target": "/srv", "readonly": False}),
+    ],
+)
+def test_a_mount_without_a_slash_is_of_a_volume(text: str, mount: dict[str, Any]) -> None:
+    assert calls.mount_from_text(text) == mount
+    assert calls.mount_text(mount) == text
 
 
 def test_create_waits_for_an_operation_that_goes_on(client: Any, control: FakeControl) -> None:
@@ -100,6 +116,31 @@ def test_stop_start_update_delete(client: Any, box: Any) -> None:
     box.delete(force=True)
     with pytest.raises(NotFound):
         box.info()
+
+
+def test_change_that_takes_a_restart(client: Any, box: Any) -> None:
+    with pytest.raises(RestartNeeded):
+        box.update(env={"A": "b"}, command="sleep 9")
+    changed = box.update(env={"A": "b"}, command="sleep 9", reload=True, grace_s=0)
+    assert (changed.state, changed.spec.env, changed.spec.command) == (
+        S.RUNNING,
+        {"A": "b"},
+        ["/bin/sh", "-c", "sleep 9"],
+    )
+    assert box.update(memory="2GiB", reload=True).spec.memory == 2 * 1024**3
+    box.stop()
+    assert box.update(command=None).spec.command is None
+    box.reload()
+    assert box.state is S.RUNNING
+
+
+def test_reload_says_how_far_it_came() -> None:
+    flow = flows.reload("box", {"env": {}})
+    next(flow)
+    for _ in range(2):  # as it is, updated
+        flow.send(Reply(200, {"id": "sb-1", "name": "box", "state": "stopped"}))
+    with pytest.raises(Failed, match="no such program; box was stopped and updated: when that is mended"):
+        flow.send(Reply(200, {"name": "box", "state": "failed", "reason": "no such program"}))
 
 
 def test_urls(box: Any) -> None:

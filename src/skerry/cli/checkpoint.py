@@ -9,8 +9,9 @@ import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
-from skerry.cli.options import checkpoint_argument, command, sandbox_argument, yes_option
+from skerry.cli.options import checkpoint_argument, command, sandbox_argument, sandbox_or_primary, yes_option
 from skerry.cli.output import Columns, age, human_size, local_time, pairs, part, parts, plain
+from skerry.cli.removing import delete_each
 from skerry.cli.table import Entry
 from skerry.client import flows
 from skerry.client.calls import checkpoints as calls
@@ -29,6 +30,7 @@ ENTRIES = {
     "delete": Entry(_HERE + "delete", "Delete checkpoints.", _IN),
     "restore": Entry("skerry.cli.moves:restore", "Put the sandbox back to one.", _IN),
     "rm": Entry(_HERE + "delete", "Delete checkpoints."),
+    "save": Entry(_HERE + "create", "Keep the disk as it is now."),
 }
 MARKS = {"added": "A", "modified": "M", "removed": "D"}
 
@@ -67,7 +69,7 @@ def create(invocation: Invocation, sandbox: str, comment: str, comment_words: st
 
 
 @command("list")
-@sandbox_argument
+@sandbox_or_primary
 def list_checkpoints(invocation: Invocation, sandbox: str) -> None:
     """List the checkpoints of SANDBOX, automatic ones too."""
     items = invocation.run(
@@ -179,11 +181,9 @@ def cat(invocation: Invocation, sandbox: str, checkpoint: str, path: str) -> Non
 def delete(invocation: Invocation, sandbox: str, checkpoints: tuple[str, ...], yes: bool, force: bool) -> None:
     """Delete CHECKPOINTS of SANDBOX."""
     invocation.confirm(f"Delete {', '.join(checkpoints)} of {sandbox}?", yes or force)
-    gone: list[Any] = []
-    for ref in checkpoints:
-        body = invocation.run(flows.settle(lambda wait_s, ref=ref: calls.delete(sandbox, ref, wait_s)))
-        gone.append(body or {"id": ref})
-        if not invocation.output.json:
-            invocation.output.line(gone[-1]["id"] if invocation.output.quiet else f"{ref} of {sandbox} deleted")
-    if invocation.output.json:
-        invocation.output.emit(gone)
+    delete_each(
+        invocation,
+        checkpoints,
+        lambda ref: invocation.run(flows.settle(lambda wait_s: calls.delete(sandbox, ref, wait_s))),
+        f"of {sandbox} deleted",
+    )

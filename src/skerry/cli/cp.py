@@ -46,9 +46,11 @@ def cp(invocation: Invocation, source: str, target: str, follow_link: bool, all_
     if (from_box is None) == (to_box is None):
         raise click.UsageError("one of SOURCE and TARGET is BOX:/PATH, the other a path here or -")
     if to_box is not None:
+        to_box = invocation.members.get(to_box, to_box)
         invocation.sought.append(("sandbox", to_box))
         upload(invocation, from_path, to_box, to_path, follow_link)
     elif from_box is not None:
+        from_box = invocation.members.get(from_box, from_box)
         invocation.sought.append(("sandbox", from_box))
         download(invocation, from_box, from_path, to_path, follow_link, all_links)
 

@@ -13,7 +13,7 @@ from skerry.client import flows, wire
 from skerry.client.calls import cloud
 from skerry.client.calls import sandboxes as calls
 
-NOUNS = ("sandbox", "checkpoint", "image", "network", "node", "key")
+NOUNS = ("sandbox", "checkpoint", "image", "network", "volume", "model", "node", "key")
 
 
 @command("events")

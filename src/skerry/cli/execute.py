@@ -11,7 +11,7 @@ import click
 
 from skerry.cli import exit_codes
 from skerry.cli.invocation import Invocation
-from skerry.cli.options import DURATION, command, env_pairs, port_forward_option, sandbox_argument
+from skerry.cli.options import DURATION, command, env_pairs, port_forward_option, sandbox_argument, sandbox_or_primary
 from skerry.cli.output import is_terminal, part
 from skerry.cli.tail_command import PassThrough, PassThroughTail, tail_argument
 from skerry.client import wire
@@ -81,7 +81,7 @@ def execute(
 @click.option("--workdir", "-w", metavar="PATH", help="Working folder [the sandbox's].")
 @click.option("--user", "-u", metavar="USER[:GROUP]", help="Be this user [the sandbox's].")
 @port_forward_option
-@sandbox_argument
+@sandbox_or_primary
 def shell(
     invocation: Invocation,
     sandbox: str,

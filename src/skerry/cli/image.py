@@ -14,11 +14,12 @@ from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
 from skerry.cli.options import command, completing, image_argument, yes_option
 from skerry.cli.output import Columns, age, human_size, is_terminal, local_time, part, parts
+from skerry.cli.removing import delete_each
 from skerry.cli.table import Entry
 from skerry.client import flows
 from skerry.client.call import Call
 from skerry.client.calls import images as calls
-from skerry.errors import NotFound, SkerryError
+from skerry.errors import NotFound
 
 _IN = "Commands"
 _HERE = "skerry.cli.image:"
@@ -88,8 +89,9 @@ def upload(invocation: Invocation, file: str, name: str | None) -> None:
             raise click.UsageError("stdin has no name of its own: give --name")
         send(invocation, name, descriptor_chunks(sys.stdin.fileno()))
         return
-    data = file_chunks(Path(file))
-    send(invocation, name or read_source(f"oci-archive:{file}").name, progress.counted(invocation, data, Path(file)))
+    path = Path(file)
+    data = progress.counted(invocation, file_chunks(path), f"sending {path.name}", path.stat().st_size)
+    send(invocation, name or read_source(f"oci-archive:{file}").name, data)
 
 
 def send(invocation: Invocation, name: str, data: Iterable[bytes]) -> None:
@@ -99,23 +101,10 @@ def send(invocation: Invocation, name: str, data: Iterable[bytes]) -> None:
 def make(invocation: Invocation, name: str, request: Callable[[], Call[Any]]) -> None:
     """Ask for an image, show how it comes along, and take it back if we are interrupted."""
     body = invocation.ask(request())
-    try:
-        if body.get("operation"):
-            progress.watch(invocation, body["operation"], name)
-    except (KeyboardInterrupt, click.Abort):
-        _cancel(invocation, body["id"])
-        raise
+    progress.watch_or_take_back(invocation, body, name, calls.delete, "nothing is left of it")
     body = invocation.ask(calls.get(body["id"]))
     size = f" ({human_size(body['size_bytes'])})" if body.get("size_bytes") else ""
     invocation.output.one(body, f"{body['name']} is {body['state']}{size}")
-
-
-def _cancel(invocation: Invocation, ref: str) -> None:
-    try:
-        invocation.ask(calls.delete(ref))
-        invocation.output.note("interrupted; nothing is left of it")
-    except SkerryError as error:
-        invocation.output.note(f"interrupted; {ref} goes on, since it could not be deleted: {error.say}")
 
 
 @command("list")
@@ -174,13 +163,12 @@ def remove(invocation: Invocation, images: tuple[str, ...], yes: bool, force: bo
     """Remove IMAGES; one that is in use is refused."""
     invocation.sought.extend(("image", name) for name in images)
     invocation.confirm(f"Remove {', '.join(images)}?", yes or force)
-    gone: list[Any] = []
-    for ref in images:
-        gone.append(invocation.run(flows.settle(lambda wait_s, ref=ref: calls.delete(ref, wait_s))) or {"id": ref})
-        if not invocation.output.json:
-            invocation.output.line(str(gone[-1]["id"]) if invocation.output.quiet else f"{ref} removed")
-    if invocation.output.json:
-        invocation.output.emit(gone)
+    delete_each(
+        invocation,
+        images,
+        lambda ref: invocation.run(flows.settle(lambda wait_s: calls.delete(ref, wait_s))),
+        "removed",
+    )
 
 
 @command("prune")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,9 +55,50 @@ class Invocation:
     def run(self, flow: Flow[Any]) -> Any:
         return self.transport.run(flow)
 
+    @property
+    def is_interactive(self) -> bool:
+        """Whether there is a person to ask."""
+        return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+    @cached_property
+    def members(self) -> dict[str, str]:
+        """Sandboxes of the skerry.yaml of this folder, or of one above: key -> name on the server."""
+        return self._project.get("members", {})
+
+    @property
+    def jobs(self) -> dict[str, str]:
+        """Its jobs, likewise."""
+        return self._project.get("jobs", {})
+
+    @property
+    def services(self) -> dict[str, str]:
+        """And its services."""
+        return self._project.get("services", {})
+
+    @property
+    def primary(self) -> str | None:
+        """Its sandbox that is meant where none is named."""
+        return self._project.get("primary")
+
+    @cached_property
+    def _project(self) -> dict[str, Any]:
+        try:
+            folder = os.getcwd()
+        except OSError:
+            return {}  # the folder that we are in has been removed
+        while not os.path.isfile(os.path.join(folder, "skerry.yaml")):
+            above = os.path.dirname(folder)
+            if above == folder:
+                return {}
+            folder = above
+        # Imported only where there is one: `skerry exec` elsewhere must not pay for it.
+        from skerry.environment.project import FILE, ProjectState
+
+        return ProjectState(Path(folder) / FILE, self.environ).read_members()
+
     def confirm(self, question: str, yes: bool) -> None:
         """Ask before what cannot be undone; scripts, which have no terminal, are not asked."""
-        if yes or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        if yes or not self.is_interactive:
             return
         if not click.confirm(question, default=False, err=True):
             raise click.exceptions.Exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +10,7 @@ import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.table import Entry
+from skerry.model.nearness import did_you_mean
 
 
 class LazyGroup(click.Group):
@@ -42,7 +43,7 @@ class LazyGroup(click.Group):
         if self.shorthand and args and args[0] not in self.entries and args[0] not in own:
             invocation = ctx.find_object(Invocation)
             if invocation is not None:
-                invocation.meant = did_you_mean(args[0], list(self.entries))
+                invocation.meant = did_you_mean(args[0], self.entries)
             args = [self.shorthand, *args]
         return super().parse_args(ctx, args)
 
@@ -65,12 +66,4 @@ class LazyGroup(click.Group):
     def _suggestion(self, name: str) -> str:
         if name in self.habits:
             return f"; here it is: {self.habits[name]}"
-        return did_you_mean(name, list(self.entries))
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """ "; did you mean …?", or "" where nothing is close."""
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+        return did_you_mean(name, self.entries)

@@ -8,8 +8,8 @@ import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
-from skerry.cli.options import command, completing, sandbox_argument, sought, yes_option
-from skerry.cli.output import Columns, age, local_time, parts
+from skerry.cli.options import command, completing, label_pairs, sandbox_argument, sought, yes_option
+from skerry.cli.output import Columns, age, local_time, pairs, part, parts
 from skerry.cli.table import Entry
 from skerry.client import flows
 from skerry.client.calls import networks as calls
@@ -43,8 +43,9 @@ def network() -> None:
 @command("create")
 @click.option("--subnet", required=True, metavar="RANGE", help="Addresses of its members, such as 10.77.0.0/24.")
 @click.option("--internal", is_flag=True, help="Who is in internal networks only has no way outside.")
+@click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Label to find it by. Repeat.")
 @click.argument("name")
-def create(invocation: Invocation, name: str, subnet: str, internal: bool) -> None:
+def create(invocation: Invocation, name: str, subnet: str, internal: bool, label: tuple[str, ...]) -> None:
     """Make the private network NAME.
 
     \b
@@ -53,14 +54,16 @@ def create(invocation: Invocation, name: str, subnet: str, internal: bool) -> No
       skerry create debian:12 --name web --join backend
       skerry exec web -- getent hosts db          10.77.0.5; also by the name db.backend
     """
-    body = invocation.ask(calls.create(name, subnet, internal=internal))
+    body = invocation.ask(calls.create(name, subnet, internal=internal, labels=label_pairs(label)))
     invocation.output.one(body, f"{body['name']} ({body['id']}) has {body['subnet']}")
 
 
 @command("list")
-def list_networks(invocation: Invocation) -> None:
+@click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Only those with this label. Repeat.")
+def list_networks(invocation: Invocation, label: tuple[str, ...]) -> None:
     """List private networks."""
-    items = invocation.run(flows.gather(lambda token: calls.list_page(page_token=token)))
+    labels = label_pairs(label)
+    items = invocation.run(flows.gather(lambda token: calls.list_page(labels=labels, page_token=token)))
     columns: Columns = {
         "NAME": lambda item: item["name"],
         "ID": lambda item: item["id"],
@@ -68,6 +71,8 @@ def list_networks(invocation: Invocation) -> None:
         "KIND": _kind,
         "AGE": lambda item: age(item["created_at"]),
     }
+    if any(item.get("labels") for item in items):
+        columns["LABELS"] = lambda item: pairs(part(item, "labels"))
     invocation.output.many(items, columns)
 
 
@@ -90,6 +95,7 @@ def inspect(invocation: Invocation, network: str) -> None:
             "id": body["id"],
             "subnet": body["subnet"],
             "kind": _kind(body),
+            "labels": pairs(part(body, "labels")),
             "members": ", ".join(members) or "none",
             "created": local_time(body["created_at"]),
         }

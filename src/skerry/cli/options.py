@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -13,6 +13,8 @@ from skerry.cli.invocation import Invocation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_NONE_MEANT = "name a sandbox, or be in the folder of a skerry.yaml that `skerry up` has brought up"
+_OF_FILES = {"sandbox": "members", "job": "jobs", "service": "services"}
 _UNIT_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -48,16 +50,27 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
 
 
 def sought(noun: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Remembers what an argument names, for "did you mean"."""
+    """Remembers what an argument names, for "did you mean". A sandbox, a job or a service may be named as the
+    skerry.yaml of this folder names it."""
 
     def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
         invocation = ctx.find_object(Invocation)
-        if invocation is not None:
-            values: Any = value if isinstance(value, tuple) else (value,)  # pyright: ignore[reportUnknownVariableType]
-            invocation.sought.extend((noun, str(item)) for item in values if item)
+        if invocation is None:
+            return value
+        if noun in _OF_FILES and value:
+            value = _named_on_the_server(getattr(invocation, _OF_FILES[noun]), value)
+        values: Any = value if isinstance(value, tuple) else (value,)  # pyright: ignore[reportUnknownVariableType]
+        invocation.sought.extend((noun, str(item)) for item in values if item)
         return value  # pyright: ignore[reportUnknownVariableType]
 
     return remember
+
+
+def _named_on_the_server(members: dict[str, str], given: Any) -> Any:
+    """A cp of `web:/srv` names one too."""
+    if isinstance(given, tuple):
+        return tuple(_named_on_the_server(members, one) for one in cast("tuple[str, ...]", given))
+    return members.get(given, given)
 
 
 def completing(noun: str) -> Any:
@@ -83,6 +96,34 @@ def completing_path_or_box(ctx: click.Context, parameter: click.Parameter, incom
 
 def sandbox_argument(function: F) -> F:
     return click.argument("sandbox", callback=sought("sandbox"), shell_complete=completing("sandbox"))(function)
+
+
+def sandbox_or_primary(function: F) -> F:
+    """A sandbox, or none in the folder of a skerry.yaml: then its primary one is meant."""
+    return click.argument("sandbox", required=False, callback=_primary, shell_complete=completing("sandbox"))(function)
+
+
+def _primary(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    invocation = ctx.find_object(Invocation)
+    if value is None and invocation is not None and not ctx.resilient_parsing:
+        value = invocation.primary
+        if value is None:
+            raise click.UsageError(_NONE_MEANT, ctx)
+    return sought("sandbox")(ctx, parameter, value)
+
+
+def sandboxes_or_all(function: F) -> F:
+    """Sandboxes, or none in the folder of a skerry.yaml: then all of it is meant."""
+    return click.argument("sandboxes", nargs=-1, callback=_all, shell_complete=completing("sandbox"))(function)
+
+
+def _all(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    invocation = ctx.find_object(Invocation)
+    if not value and invocation is not None and not ctx.resilient_parsing:
+        value = tuple(invocation.members)
+        if not value:
+            raise click.UsageError(_NONE_MEANT, ctx)
+    return sought("sandbox")(ctx, parameter, value)
 
 
 def sandboxes_argument(function: F) -> F:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from shutil import get_terminal_size
 from typing import Any, TextIO
+
+from skerry.model.amounts import format_size
 
 CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "grey": "90", "bold": "1"}
 STATE_COLOURS = {
@@ -22,7 +26,11 @@ STATE_COLOURS = {
 """Any other state is on its way to one of these: yellow."""
 
 
+LAST_COLUMN_MIN = 20
+"""Characters: in less room no sentence is read."""
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 Columns = dict[str, Callable[[Any], object]]
 """Heading -> what an item shows there."""
@@ -88,14 +96,28 @@ class Output:
         cells = [[plain(cell) for cell in row] for row in rows]
         widths = [max(len(heading), *(len(row[at]) for row in cells), 0) for at, heading in enumerate(headings)]
         self.line(self.paint(_aligned(headings, widths), "bold"))
+        start_of_last = sum(widths[:-1]) + 2 * (len(widths) - 1)
         for row in cells:
-            text = _aligned(row, widths)
+            last, *rests = self._last_column(row[-1], start_of_last)
+            text = _aligned([*row[:-1], last], widths)
             if "STATE" in headings:
                 at = list(headings).index("STATE")
                 start = sum(widths[:at]) + 2 * at
                 state = row[at]
                 text = text[:start] + self.state(state) + text[start + len(state) :]
             self.line(text)
+            for rest in rests:
+                self.line(" " * start_of_last + rest)
+
+    def _last_column(self, text: str, start: int) -> list[str]:
+        """What of it goes into one line each: sentences are broken where a terminal would break them anyway, so that
+        the other columns stay columns."""
+        room = get_terminal_size().columns - start if self.is_terminal else 0
+        if room < LAST_COLUMN_MIN or len(text) <= room:
+            return [text]
+        from textwrap import wrap  # here only, since most tables fit
+
+        return wrap(text, room, break_on_hyphens=False)
 
     def state(self, state: str) -> str:
         return self.paint(state, STATE_COLOURS.get(state, "yellow") if state.isalpha() else None)
@@ -114,6 +136,12 @@ def plain(text: str) -> str:
     return text.translate(CONTROLS)
 
 
+def printed(line: str) -> str:
+    """A line that a program printed, as a terminal would show it in the end: what it wrote over is gone, a tab is some
+    spaces, and colours are left out."""
+    return plain(_COLOUR.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs())
+
+
 def is_terminal(stream: TextIO | None) -> bool:
     """A stream that was closed before we started is None, and no terminal."""
     return stream is not None and stream.isatty()
@@ -124,15 +152,8 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def human_size(size_bytes: int | None) -> str:
-    """1536 -> 1.5KiB. As model.fields.format_size, without pydantic; a test holds the two together."""
-    if size_bytes is None:
-        return "-"
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(size) < 1024 or unit == "TiB":
-            return f"{size:.0f}{unit}" if unit == "B" or size >= 100 else f"{size:.1f}{unit}"
-        size /= 1024
-    raise AssertionError("unreachable")
+    """1536 -> 1.5KiB; - for what is not known."""
+    return "-" if size_bytes is None else format_size(size_bytes)
 
 
 def human_duration(seconds: float) -> str:

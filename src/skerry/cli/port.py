@@ -34,13 +34,14 @@ def port() -> None:
 
 @command("add")
 @sandbox_argument
-@click.argument("ports", nargs=-1, required=True, metavar="[IP:][HOST:]GUEST[/udp]…")
+@click.argument("ports", nargs=-1, required=True, metavar="[IP:][HOST:]GUEST[/udp][,auto]…")
 def add(invocation: Invocation, sandbox: str, ports: tuple[str, ...]) -> None:
     """Publish ports of SANDBOX at once, without a restart.
 
     \b
       skerry port add web 8080:80          http://127.0.0.1:8080 on the server
       skerry port add web 80               on a free port, which is printed
+      skerry port add web 8080:80,auto     if 8080 is taken, on a free one, which is printed
       skerry port add dns 0.0.0.0:53:53/udp  open to the network
     """
     wanted = [parsed(calls.port_from_text, text) for text in ports]
@@ -49,7 +50,7 @@ def add(invocation: Invocation, sandbox: str, ports: tuple[str, ...]) -> None:
         invocation.output.emit(made[0] if len(made) == 1 else made)
         return
     for each in made:
-        invocation.output.line(calls.text_of(each))
+        invocation.output.line(calls.told(each))
 
 
 @command("rm")
@@ -87,6 +88,8 @@ def list_ports(invocation: Invocation, sandbox: str | None) -> None:
         "IN": lambda item: human_size(item["received_bytes"]),
         "OUT": lambda item: human_size(item["sent_bytes"]),
     }
+    if any(item["port"].get("wanted") for item in rows):
+        columns["WANTED"] = lambda item: str(item["port"].get("wanted") or "-")
     invocation.output.many(rows, columns)
 
 
@@ -126,4 +129,4 @@ def parsed(read: Any, text: str) -> Any:
 
 def published(spec: Any) -> str:
     """For `inspect`."""
-    return ", ".join(calls.text_of(each) for each in parts(spec, "ports"))
+    return ", ".join(calls.told(each) for each in parts(spec, "ports"))

@@ -44,6 +44,7 @@ def program(invocation: Invocation, context: str | None, address: str | None, pr
       skerry shell web                         step inside
       skerry checkpoint web                    keep it as it is
       skerry restore web v1                    go back
+      skerry init && skerry up                 many of them, from one file
     """
     invocation.context = context
     invocation.address = address
@@ -60,7 +61,7 @@ def run(invocation: Invocation, arguments: list[str]) -> int:
         sys.stderr.write(f"{error.format_message()}\n")
         return exit_codes.USAGE
     except click.UsageError as error:
-        _tell(invocation, error.format_message())
+        _tell(invocation, error.format_message() + _habit(error, arguments))
         if error.ctx is not None and error.ctx.command_path and not invocation.output.json:
             sys.stderr.write(f"see `{error.ctx.command_path} --help`\n")
         return invocation.failure_code or exit_codes.USAGE
@@ -80,6 +81,13 @@ def hint(invocation: Invocation, error: SkerryError) -> str:
     return hint_for(invocation, error)
 
 
+def _habit(error: click.UsageError, arguments: list[str]) -> str:
+    """What another tool's option is here, or ""."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    said = table.OPTION_HABITS.get((command, getattr(error, "option_name", "")))
+    return f" Here: {said}." if said else ""
+
+
 def _tell(invocation: Invocation, text: str, error: SkerryError | None = None) -> None:
     if invocation.output.json:
         wire = error.wire()["error"] if error else {"code": "invalid"}
@@ -88,4 +96,7 @@ def _tell(invocation: Invocation, text: str, error: SkerryError | None = None) -
     mark = "error:"
     if is_terminal(sys.stderr) and not invocation.environ.get("NO_COLOR"):
         mark = f"\x1b[31m{mark}\x1b[0m"
-    sys.stderr.write(f"{mark} {' '.join(text.split())}\n")
+    # The mistakes of a file are a line each; anything else is one sentence.
+    lines: list[str] = getattr(error, "lines", None) or [text]
+    for line in lines:
+        sys.stderr.write(f"{mark} {' '.join(line.split())}\n")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.output import human_size, is_terminal, part
 from skerry.client import wire
+from skerry.client.call import Call
 from skerry.client.calls import cloud
-from skerry.errors import Failed, Unavailable
+from skerry.errors import Failed, SkerryError, Unavailable
 
 FINAL = ("succeeded", "failed")
 
@@ -20,7 +22,7 @@ def watch(invocation: Invocation, operation: str, title: str) -> Any:
     """Show an operation until it ends; returns it, or raises Failed with its reason."""
     output = invocation.output
     silent = output.quiet or output.json
-    shown = _bars(invocation, operation, title) if _wants_bars(invocation) and not silent else None
+    shown = _bars(invocation, operation, title) if wants_bars(invocation) and not silent else None
     last = shown if shown is not None else _lines(invocation, operation, title, silent)
     if last is None or last["state"] not in FINAL:
         raise Unavailable(f"lost sight of it; go on with `skerry operation watch {operation}`")
@@ -29,7 +31,24 @@ def watch(invocation: Invocation, operation: str, title: str) -> Any:
     return last
 
 
-def _wants_bars(invocation: Invocation) -> bool:
+def watch_or_take_back(
+    invocation: Invocation, made: Any, title: str, delete: Callable[[str], Call[Any]], say: str
+) -> None:
+    """Show how something that is made comes along; interrupted, delete it again. `say`: what is left of it then."""
+    try:
+        if made.get("operation"):
+            watch(invocation, made["operation"], title)
+    except (KeyboardInterrupt, click.Abort):
+        ref = made["id"]
+        try:
+            invocation.ask(delete(ref))
+            invocation.output.note(f"interrupted; {say}")
+        except SkerryError as error:
+            invocation.output.note(f"interrupted; {ref} goes on, since it could not be deleted: {error.say}")
+        raise
+
+
+def wants_bars(invocation: Invocation) -> bool:
     return is_terminal(sys.stderr) and invocation.environ.get("TERM") != "dumb"
 
 
@@ -78,20 +97,20 @@ def _bars(invocation: Invocation, operation: str, title: str) -> Any:
     return last
 
 
-def counted(invocation: Invocation, data: Iterable[bytes], path: Path) -> Iterable[bytes]:
+def counted(invocation: Invocation, data: Iterable[bytes], title: str, total_bytes: int | None) -> Iterable[bytes]:
     """The same bytes, with a bar of how many went."""
-    if not _wants_bars(invocation) or invocation.output.quiet or invocation.output.json:
+    if not wants_bars(invocation) or invocation.output.quiet or invocation.output.json:
         return data
-    return _counted(data, path, no_color=bool(invocation.environ.get("NO_COLOR")))
+    return _counted(data, title, total_bytes, no_color=bool(invocation.environ.get("NO_COLOR")))
 
 
-def _counted(data: Iterable[bytes], path: Path, no_color: bool) -> Iterator[bytes]:
+def _counted(data: Iterable[bytes], title: str, total_bytes: int | None, no_color: bool) -> Iterator[bytes]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True, no_color=no_color), transient=True) as bars:
-        task = bars.add_task(f"sending {path.name}", total=path.stat().st_size)
+        task = bars.add_task(title, total=total_bytes)
         for chunk in data:
             yield chunk
             bars.advance(task, len(chunk))

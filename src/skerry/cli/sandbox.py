@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,16 +22,19 @@ from skerry.cli.options import (
 )
 from skerry.cli.output import Columns, age, human_duration, human_size, local_time, pairs, part, parts
 from skerry.cli.port import published
-from skerry.cli.spec_options import bandwidth, spec_from, spec_options
+from skerry.cli.spec_options import spec_from, spec_options
 from skerry.cli.table import Entry
 from skerry.cli.tail_command import TailCommand, tail_argument
 from skerry.client import flows
 from skerry.client.call import Call
+from skerry.client.calls import ports as port_calls
 from skerry.client.calls import sandboxes as calls
 from skerry.client.calls import sleep as sleep_calls
 from skerry.client.calls import urls as url_calls
 from skerry.client.calls.networks import text_of
+from skerry.client.calls.secrets import text_of as secret_text
 from skerry.errors import SkerryError, Unavailable
+from skerry.model.labels import LABEL_ENVIRONMENT, own_labels
 
 WATCH_EVERY_S = 2.0
 _IN = "Commands"
@@ -45,14 +49,16 @@ ENTRIES = {
     "wake": Entry("skerry.cli.sleep:wake", "Wake it.", _IN),
     "url": Entry("skerry.cli.url:url", "Where its ports are reached from outside.", _IN),
     "delete": Entry("skerry.cli.sandbox:delete", "Delete sandboxes.", _IN),
-    "update": Entry("skerry.cli.sandbox:update", "Change name, labels, protection or idle time.", _IN),
-    "logs": Entry("skerry.cli.watching:logs", "What its main process printed.", _IN),
+    "wait": Entry("skerry.cli.wait:wait", "Wait until it runs, is healthy or has stopped.", _IN),
+    "reload": Entry("skerry.cli.update:reload", "Stop it and start it again; its disk stays.", _IN),
+    "update": Entry("skerry.cli.update:update", "Change what it may have and how it runs.", _IN),
+    "logs": Entry("skerry.cli.logs:logs", "What its main process printed.", _IN),
     "stats": Entry("skerry.cli.watching:stats", "What it uses.", _IN),
     "events": Entry("skerry.cli.event:events", "What happened to it.", _IN),
     "restore": Entry("skerry.cli.moves:restore", "Put it back to a checkpoint.", _IN),
     "fork": Entry("skerry.cli.moves:fork", "Make sandboxes that begin as a copy of it.", _IN),
     "commit": Entry("skerry.cli.moves:commit", "Make an image of its disk.", _IN),
-    "service": Entry("skerry.cli.service:service", "Commands that are kept running in it.", _IN),
+    "service": Entry("skerry.cli.guest_service:service", "Commands that are kept running in it.", _IN),
     "exec": Entry("skerry.cli.execute:execute", "Run a command in it."),
     "shell": Entry("skerry.cli.execute:shell", "Open a shell in it."),
     "run": Entry("skerry.cli.run:run", "Make one, run a command in it, delete it."),
@@ -90,6 +96,9 @@ def create(
         )
     else:
         made = invocation.ask(calls.create(body))
+    for port in parts(made["spec"], "ports"):
+        if port.get("wanted"):
+            invocation.output.note(f"published {port_calls.told(port)}")
     invocation.output.one(made, f"{made['name']} ({made['id']}) is {made['state']}")
 
 
@@ -109,8 +118,14 @@ def _columns(items: list[Any]) -> Columns:
         columns["FORKED FROM"] = lambda item: named.get(item.get("parent"), item.get("parent") or "-")
     if any(item.get("services") for item in items):
         columns["SERVICES"] = lambda item: " ".join(f"{one['name']}:{one['state']}" for one in parts(item, "services"))
-    if any(item["spec"].get("labels") for item in items):
-        columns["LABELS"] = lambda item: pairs(part(item["spec"], "labels"))
+    if any(item.get("health") for item in items):
+        columns["HEALTH"] = lambda item: part(item, "health").get("state", "-")
+    if any(item.get("restarts") for item in items):
+        columns["RESTARTS"] = lambda item: str(item.get("restarts", 0))
+    if any(part(item["spec"], "labels").get(LABEL_ENVIRONMENT) for item in items):
+        columns["ENVIRONMENT"] = lambda item: part(item["spec"], "labels").get(LABEL_ENVIRONMENT, "-")
+    if any(own_labels(part(item["spec"], "labels")) for item in items):
+        columns["LABELS"] = lambda item: pairs(own_labels(part(item["spec"], "labels")))
     return columns
 
 
@@ -171,7 +186,9 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "image": spec["image"],
             "image digest": body.get("image_digest"),
             "command": " ".join(parts(spec, "command")),
+            "health": " ".join(str(part(body, "health").get(word) or "") for word in ("state", "reason")).strip(),
             "services": _services(body),
+            "hostname": spec.get("hostname"),
             "address": body.get("address"),
             "url": _address(invocation, body),
             "network": "off" if network.get("enabled") is False else _reach(network),
@@ -185,11 +202,9 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "user": spec.get("user"),
             "workdir": spec.get("workdir"),
             "env": pairs(part(spec, "env")),
+            "secrets": ", ".join(secret_text(use) for use in parts(spec, "secrets")),
             "labels": pairs(part(spec, "labels")),
-            "mounts": ", ".join(
-                f"{mount['source']}:{mount['target']}{':ro' if mount.get('readonly') else ''}"
-                for mount in parts(spec, "mounts")
-            ),
+            "mounts": ", ".join(calls.mount_text(mount) for mount in parts(spec, "mounts")),
             "protected": "yes" if spec.get("protected") else None,
             "self-checkpoint": "yes" if spec.get("self_checkpoint") else None,
             "self-lease": "yes" if spec.get("self_lease") else None,
@@ -198,7 +213,9 @@ def inspect(invocation: Invocation, sandbox: str) -> None:
             "cold after": _after(spec.get("cold_after")),
             "forked from": body.get("parent"),
             "began as": body.get("source_checkpoint"),
+            **_demand(body, spec),
             "node": body.get("node"),
+            "restart": spec.get("restart") if spec.get("restart") != "never" else None,
             "restarts": body.get("restarts") or None,
             "operation": body.get("operation"),
             "created": local_time(body.get("created_at")),
@@ -266,6 +283,26 @@ def _services(body: Any) -> str:
 
 def _after(given: Any) -> str | None:
     return human_duration(given) if isinstance(given, int | float) else given
+
+
+def _demand(body: Any, spec: Any) -> dict[str, Any]:
+    """What it asks of a machine besides size, where it waits for one, and what of it it has."""
+    share = f"{spec['gpu']:g}" if spec.get("gpu") else ""
+    kinds = f" of {' or '.join(parts(spec, 'gpu_kind'))}" if spec.get("gpu_kind") else ""
+    memory = f" with {human_size(spec['gpu_memory'])}" if spec.get("gpu_memory") else ""
+    rules = {name: value for name, value in part(spec, "placement").items() if value}
+    return {
+        "gpu": share + kinds + memory,
+        "devices": ", ".join(
+            f"{index}" if milli >= 1000 else f"{index} ({milli / 10:g}%)" for index, milli, _ in parts(body, "devices")
+        ),
+        "extras": pairs(part(spec, "extras")),
+        "queue": spec.get("queue"),
+        "tier": f"{spec.get('tier')}, priority {spec.get('priority')}" if spec.get("tier") else None,
+        "placement": json.dumps(rules) if rules else None,
+        "owner": body.get("owner"),
+        "evicted": body.get("evicted"),
+    }
 
 
 def _rhythm(policy: dict[str, Any]) -> str | None:
@@ -338,37 +375,3 @@ def delete(invocation: Invocation, sandboxes: tuple[str, ...], force: bool, yes:
         return invocation.run(flows.settle(lambda wait_s: calls.delete(name, force, wait_s)))
 
     act_on_each(invocation, sandboxes, act, "deleted")
-
-
-@command("update")
-@click.option("--name", metavar="NEW", help="New name.")
-@click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Add or change a label. Repeat.")
-@click.option("--remove-label", multiple=True, metavar="KEY", help="Take a label away. Repeat.")
-@click.option("--protect/--no-protect", default=None, help="Refuse to delete it, or not.")
-@click.option("--public/--private", default=None, help="Let everybody open its URLs, or only who has a key or a link.")
-@click.option("--idle", metavar="TIME", help="Fall asleep after so long unused, or never.")
-@click.option("--cold-after", metavar="TIME", help="Go cold after so long asleep, or never.")
-@click.option("--idle-cpu", type=float, metavar="CORES", help="Using more than this counts as activity.")
-@click.option("--bandwidth-up", metavar="RATE", help="What it may send, such as 10Mbit, or unlimited.")
-@click.option("--bandwidth-down", metavar="RATE", help="What it may receive, or unlimited.")
-@sandbox_argument
-def update(
-    invocation: Invocation,
-    sandbox: str,
-    label: tuple[str, ...],
-    remove_label: tuple[str, ...],
-    protect: bool | None,
-    **change: Any,
-) -> None:
-    """Change what may change without a restart."""
-    change["protected"] = protect
-    if rates := bandwidth(change):
-        change["bandwidth"] = {**part(invocation.ask(calls.get(sandbox))["spec"], "bandwidth"), **rates}
-    if label or remove_label:
-        labels = {**invocation.ask(calls.get(sandbox))["spec"].get("labels", {}), **label_pairs(label)}
-        change["labels"] = {key: value for key, value in labels.items() if key not in remove_label}
-    change = {key: value for key, value in change.items() if value is not None}
-    if not change:
-        raise click.UsageError("nothing to change: see `skerry update --help`")
-    body = invocation.ask(calls.update(sandbox, change))
-    invocation.output.one(body, f"{body['name']} updated")

@@ -55,6 +55,12 @@ WantedBy=multi-user.target
 @click.option(
     "--share", type=click.Path(path_type=Path), multiple=True, help="Host folder sandboxes may mount; repeat."
 )
+@click.option(
+    "--service-addresses",
+    metavar="NETWORK",
+    multiple=True,
+    help="Network or host of servers of yours to which services may lead; repeat [none].",
+)
 @click.option("--database-url", metavar="URL", help="postgresql+psycopg://… [SQLite in data-dir].")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option(
@@ -91,7 +97,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 
     from pydantic import ValidationError
 
-    from skerry.model.wire import explain
+    from skerry.model.explain import explain
     from skerry.settings import Settings
 
     given = {name: value for name, value in options.items() if value is not None and value != ()}
@@ -224,7 +230,9 @@ def _command(settings: Settings, names: list[str], options: dict[str, Any]) -> s
     for name, given in options.items():
         if not given or name == "data_dir":
             continue
-        values: list[Any] = settings.share if name == "share" else [given]
+        values: list[Any] = [given]
+        if isinstance(given, tuple):
+            values = list(getattr(settings, name))
         for value in values:
             words += ["--" + name.replace("_", "-"), str(value.absolute() if isinstance(value, Path) else value)]
     if set(names) != set(PROGRAMS):

@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
+from skerry.cli.demand_options import demand_from, demand_options
+from skerry.cli.health_options import health_from, health_options, port_option
 from skerry.cli.options import DURATION, env_pairs, label_pairs
 from skerry.client.calls import policy as policy_calls
 from skerry.client.calls.networks import join_from_text
 from skerry.client.calls.ports import port_from_text
 from skerry.client.calls.sandboxes import mount_from_text
+from skerry.client.calls.secrets import use_from_text
 from skerry.errors import Invalid
 
 FLAGS = {
@@ -23,6 +26,21 @@ FLAGS = {
     "public": "public",
 }
 """Option -> field."""
+PLAIN = (
+    "name",
+    "hostname",
+    "cpu",
+    "memory",
+    "disk",
+    "pids",
+    "user",
+    "workdir",
+    "idle",
+    "cold_after",
+    "idle_cpu",
+    "restart",
+)
+"""Options that are fields as they stand."""
 
 WHAT = "DOMAIN|CIDR|@PRESET"
 
@@ -37,6 +55,7 @@ _POLICY_OPTIONS = (
 
 _OPTIONS = (
     click.option("--name", metavar="NAME", help="Name of the sandbox [we choose one]."),
+    click.option("--hostname", metavar="NAME", help="Its own name for itself and in its networks [its name]."),
     click.option("--cpu", "--cpus", "cpu", type=float, metavar="CORES", help="Ceiling on processor cores [1]."),
     click.option("--memory", "-m", metavar="SIZE", help="Ceiling on memory, such as 512MiB [1GiB]."),
     click.option("--disk", metavar="SIZE", help="What it may write on top of its image [10GiB]."),
@@ -45,7 +64,11 @@ _OPTIONS = (
     click.option("--env-file", multiple=True, type=click.Path(), metavar="FILE", help="Lines of KEY=VALUE."),
     click.option("--label", "-l", multiple=True, metavar="KEY=VALUE", help="Label to find it by. Repeat."),
     click.option(
-        "--mount", "--volume", "-v", "mount", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Folder of the host."
+        *("--mount", "--volume", "-v", "mount"),
+        multiple=True,
+        metavar="SOURCE:TARGET[:ro,owner]",
+        help="Volume by name, or folder of the server by path; owner: who owns the folder there and the user it runs "
+        "as see each other's files as theirs.",
     ),
     click.option("--network/--no-network", "network", default=None, help="Internet access [on]."),
     click.option("--bandwidth-up", metavar="RATE", help="What it may send, such as 10Mbit [unlimited]."),
@@ -53,12 +76,21 @@ _OPTIONS = (
     click.option(
         *("--publish", "-p", "ports"),
         multiple=True,
-        metavar="[IP:][HOST:]GUEST[/udp]",
-        help="Pass a port of the server on to it; without HOST, a free one.",
+        metavar="[IP:][HOST:]GUEST[/udp][,auto]",
+        help="Pass a port of the server on to it; without HOST, or with auto where HOST is taken, a free one.",
     ),
     click.option("--join", multiple=True, metavar="NETWORK[:ADDRESS]", help="Private network to be in. Repeat."),
+    click.option(
+        "--secret",
+        multiple=True,
+        metavar="NAME[=VAR|:/PATH]",
+        help="Secret it gets [file /run/secrets/NAME]. Repeat.",
+    ),
     click.option("--user", "-u", metavar="USER[:GROUP]", help="User it runs as [the image's, else root]."),
     click.option("--workdir", "-w", metavar="PATH", help="Working folder [the image's, else /]."),
+    click.option(
+        "--restart", metavar="POLICY", help="When its main process ends: always, on-failure or never [never]."
+    ),
     click.option("--protect", is_flag=True, help="Refuse to delete it until this is taken back."),
     click.option("--self-checkpoint", is_flag=True, help="It may checkpoint itself through /.skerry/run/api.sock."),
     click.option("--self-lease", is_flag=True, help="It may keep itself awake through /.skerry/run/api.sock."),
@@ -80,6 +112,7 @@ def policy_options(function: F) -> F:
 
 
 def spec_options(function: F) -> F:
+    function = demand_options("production")(health_options(port_option(function)))
     for option in reversed(_OPTIONS):
         function = option(function)
     return policy_options(function)
@@ -88,7 +121,7 @@ def spec_options(function: F) -> F:
 def spec_from(image: str, options: dict[str, Any]) -> dict[str, Any]:
     """The JSON of a SandboxSpec; takes what it knows out of `options`. Values are the server's to judge."""
     body: dict[str, Any] = {"image": image}
-    for name in ("name", "cpu", "memory", "disk", "pids", "user", "workdir", "idle", "cold_after", "idle_cpu"):
+    for name in PLAIN:
         value = options.pop(name)
         if value is not None:
             body[name] = value
@@ -98,22 +131,26 @@ def spec_from(image: str, options: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "env": env_pairs(options.pop("env"), options.pop("env_file")),
         "labels": label_pairs(options.pop("label")),
-        "mounts": [_mount(text) for text in options.pop("mount")],
+        "mounts": [mount(text) for text in options.pop("mount")],
         "ports": [_port(text) for text in options.pop("ports")],
         "networks": [join_from_text(text) for text in options.pop("join")],
+        "secrets": [use_from_text(text) for text in options.pop("secret")],
         "network": _network(options.pop("network"), options),
         "bandwidth": bandwidth(options),
-        "checkpoints": _policy(options),
+        "health": health_from(options),
+        "checkpoints": checkpoint_policy(options),
     }
-    return body | {name: value for name, value in found.items() if value}
+    return body | demand_from(options) | {name: value for name, value in found.items() if value}
 
 
-def _mount(text: str) -> dict[str, Any]:
+def mount(text: str) -> dict[str, Any]:
     try:
-        mount = mount_from_text(text)
+        found = mount_from_text(text)
     except Invalid as error:
         raise click.UsageError(error.say) from None
-    return mount | {"source": os.path.abspath(os.path.expanduser(mount["source"]))}
+    if "source" in found:
+        found["source"] = os.path.abspath(os.path.expanduser(found["source"]))
+    return found
 
 
 def _port(text: str) -> dict[str, Any]:
@@ -138,7 +175,7 @@ def bandwidth(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _policy(options: dict[str, Any]) -> dict[str, Any]:
+def checkpoint_policy(options: dict[str, Any]) -> dict[str, Any]:
     given = {
         "every_s": options.pop("checkpoint_every"),
         "keep": options.pop("checkpoint_keep"),

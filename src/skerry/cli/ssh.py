@@ -10,16 +10,13 @@ from typing import Any, NoReturn
 import click
 
 from skerry.cli.invocation import Invocation
-from skerry.cli.options import command, sandbox_argument, sought
-from skerry.cli.ssh_files import SshFiles
+from skerry.cli.options import command, sandbox_or_primary, sought
 from skerry.cli.tail_command import PassThroughTail, tail_argument
 from skerry.client import flows
 from skerry.client.calls import sandboxes as sandbox_calls
 from skerry.client.calls import ssh as calls
+from skerry.client.ssh_files import SUFFIX, SshFiles, block
 from skerry.errors import Unsupported
-
-SUFFIX = ".skerry"
-"""Of the host names in a configuration: a sandbox called like a host of the user's must not take its place."""
 
 
 @command("ssh", cls=PassThroughTail)
@@ -30,7 +27,8 @@ SUFFIX = ".skerry"
 @click.option("-t", "tty", is_flag=True, help="Give COMMAND a terminal.")
 @click.option("-o", "more", multiple=True, metavar="OPTION=VALUE", help="An option of ssh's own. Repeat.")
 @click.option("--user", "-u", metavar="USER", help="Be this user [the sandbox's].")
-@sandbox_argument
+@click.option("--command", "-c", "line", metavar="LINE", help="Run this line, as vagrant has it.")
+@sandbox_or_primary
 @tail_argument(required=False)
 def ssh(
     invocation: Invocation,
@@ -43,18 +41,20 @@ def ssh(
     tty: bool,
     more: tuple[str, ...],
     user: str | None,
+    line: str | None,
 ) -> NoReturn:
     """Log in to SANDBOX, or run COMMAND there. As with ssh, its words are joined and read by the shell there.
 
     \b
       skerry ssh web
       skerry ssh web -- make -C /srv/app test
+      skerry ssh -c 'make test'             in the primary one of a skerry.yaml
       skerry ssh -N -L 8080:localhost:80 web
     """
     program = shutil.which("ssh", path=invocation.environ.get("PATH"))
     if program is None:
         raise Unsupported("there is no ssh on this machine: run `apt-get install openssh-client`")
-    way = SshFiles(invocation.environ).way(invocation, sandbox)
+    way = SshFiles(invocation.environ).way(invocation.transport, sandbox)
     arguments = ["ssh", "-F", "none"]
     for pair in more:  # the first of two settings counts
         arguments += ["-o", pair]
@@ -65,7 +65,10 @@ def ssh(
     for flag, values in (("-L", local), ("-D", dynamic)):
         for value in values:
             arguments += [flag, value]
-    arguments += [way.id, *(["--", *command] if command else [])]
+    if line is not None and command:
+        raise click.UsageError("give -c LINE or -- COMMAND, not both")
+    tail = [line] if line is not None else list(command)
+    arguments += [way.id, *(["--", *tail] if tail else [])]
     sys.stdout.flush()
     # In our place: terminal, signals and exit code are ssh's own.
     os.execve(program, arguments, dict(invocation.environ))
@@ -102,7 +105,7 @@ def ssh_config(
         return
     made: list[dict[str, Any]] = []
     for record in records:
-        way = files.way(invocation, record["id"])
+        way = files.way(invocation.transport, record["id"])
         options = way.options(user=user) | {"ForwardAgent": "yes" if forward_agent else "no"}
         made.append({"name": record["name"] + SUFFIX, "id": way.id, "options": options})
         if write:
@@ -117,12 +120,6 @@ def ssh_config(
         invocation.output.emit(made)
     elif text:
         invocation.output.line(text)
-
-
-def block(name: str, sandbox_id: str, options: dict[str, str]) -> str:
-    """By its name, and by its id, which stays when the name changes."""
-    lines = [f"Host {name}{SUFFIX} {sandbox_id}{SUFFIX}", *(f"  {key} {value}" for key, value in options.items())]
-    return "\n".join(lines)
 
 
 def _all(invocation: Invocation) -> list[Any]:

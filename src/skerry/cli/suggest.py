@@ -7,7 +7,20 @@ from typing import Any
 
 from skerry.cli.invocation import Invocation
 from skerry.client.call import Call
-from skerry.client.calls import checkpoints, cloud, images, networks, sandboxes
+from skerry.client.calls import (
+    checkpoints,
+    cloud,
+    images,
+    jobs,
+    models,
+    networks,
+    nodes,
+    queues,
+    sandboxes,
+    secrets,
+    services,
+    volumes,
+)
 from skerry.errors import NotFound, SkerryError, Unauthenticated
 
 NAMES_MAX = 500
@@ -36,8 +49,15 @@ def _page(noun: str) -> Call[Any]:
     pages: dict[str, Call[Any]] = {
         "sandbox": sandboxes.list_page(limit=NAMES_MAX),
         "image": images.list_page(limit=NAMES_MAX),
+        "job": jobs.list_page(limit=NAMES_MAX),
         "key": cloud.keys(),
+        "model": models.list_page(limit=NAMES_MAX),
+        "service": services.list_page(limit=NAMES_MAX),
         "network": networks.list_page(limit=NAMES_MAX),
+        "volume": volumes.list_page(limit=NAMES_MAX),
+        "secret": secrets.list_page(limit=NAMES_MAX),
+        "queue": queues.list_page(limit=NAMES_MAX),
+        "node": nodes.list_page(limit=NAMES_MAX),
     }
     return pages[noun]
 
@@ -70,8 +90,8 @@ def hint_for(invocation: Invocation, error: SkerryError) -> str:
             if "image pull" in error.say:
                 return ""
             return "; `skerry image list` shows those here, `skerry image pull` and `build` bring more"
-        if noun == "network":
-            return "; `skerry network list` shows those that exist"
+        if noun in ("job", "model", "network", "node", "queue", "secret", "service", "volume"):
+            return f"; `skerry {noun} list` shows those that exist"
         return "; `skerry ps` shows those that exist" if known else "; there is none: `skerry create IMAGE` makes one"
     return ""
 

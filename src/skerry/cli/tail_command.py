@@ -31,8 +31,16 @@ class TailCommand(click.Command):
         before, rest = self._options(ctx, args)
         if not rest:
             return args
+        if args[: len(args) - len(rest)][-1:] == ["--"] and (primary := self._primary(ctx)) is not None:
+            return [*before, "--", primary, *rest]
         after, tail = self._options(ctx, rest[1:])
         return [*before, *after, "--", rest[0], *tail]
+
+    def _primary(self, ctx: click.Context) -> str | None:
+        """The sandbox that is meant by none, where one may be left out: `skerry ssh -- make`."""
+        invocation = ctx.find_object(Invocation)
+        optional = any(found.name == "sandbox" and not found.required for found in self.params)
+        return invocation.primary if invocation is not None and optional else None
 
     def _options(self, ctx: click.Context, args: list[str]) -> tuple[list[str], list[str]]:
         """The options that `args` begin with, and the rest."""

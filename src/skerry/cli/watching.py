@@ -1,4 +1,4 @@
-"""`skerry logs` and `stats`: what a sandbox says and uses."""
+"""What a sandbox says and uses: its log as it comes, `skerry stats`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import click
-
 from skerry.cli.invocation import Invocation
-from skerry.cli.options import command, sandbox_argument, sandboxes_argument
+from skerry.cli.options import command, sandboxes_argument
 from skerry.cli.output import Columns, human_size
 from skerry.client.call import Call
 from skerry.client.calls import sandboxes as calls
@@ -24,15 +22,6 @@ def print_log(invocation: Invocation, call: Call[Any]) -> None:
         for chunk in stream:
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
-
-
-@command("logs")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is printed from now on.")
-@click.option("--tail", "-n", type=int, metavar="N", help="Only the last N lines.")
-@sandbox_argument
-def logs(invocation: Invocation, sandbox: str, follow: bool, tail: int | None) -> None:
-    """What the main process of SANDBOX printed."""
-    print_log(invocation, calls.logs(sandbox, follow=follow, tail=tail))
 
 
 @command("stats")

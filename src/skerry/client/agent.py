@@ -16,11 +16,15 @@ from pydantic import BaseModel
 from yarl import URL
 
 from skerry.errors import Failed, SkerryError, TooLarge, Unavailable, from_wire
+from skerry.model.archive import ArchivedSandbox, ImportOrder, ImportPending
 from skerry.model.image import Image, ImageConfig
 from skerry.model.node import Capacity
 from skerry.model.order import Order, Report
 from skerry.model.port import HeldPort
 from skerry.model.sleep import SleepRequest
+from skerry.model.stats import Stats
+from skerry.model.volume import Volume
+from skerry.model.weights import ModelFile, ModelOrder
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -109,6 +113,11 @@ class AgentClient:
     async def start(self, order: Order) -> Report:
         return await self._report("PUT", f"/sandboxes/{order.sandbox_id}", order.model_dump_json(), START_S_MAX)
 
+    async def change(self, order: Order) -> Report:
+        """As `start`, but for what does not run any more: that is left as it is."""
+        path = f"/sandboxes/{order.sandbox_id}?start=false"
+        return await self._report("PUT", path, order.model_dump_json(), START_S_MAX)
+
     async def stop(self, sandbox_id: str, generation: int, grace_s: float) -> Report:
         body = json.dumps({"generation": generation, "grace_s": grace_s})
         return await self._report("POST", f"/sandboxes/{sandbox_id}/stop", body, grace_s + QUICK_S_MAX)
@@ -119,14 +128,28 @@ class AgentClient:
         )
         return await self._report("POST", f"/sandboxes/{order.sandbox_id}/restore", body, START_S_MAX)
 
-    async def delete(self, sandbox_id: str, generation: int) -> Report:
-        return await self._report("DELETE", f"/sandboxes/{sandbox_id}?generation={generation}", None, START_S_MAX)
+    async def delete(self, sandbox_id: str, generation: int, keep_log: str | None = None) -> Report:
+        """`keep_log`: as what its output is kept."""
+        kept = "" if keep_log is None else f"&keep_log={keep_log}"
+        return await self._report("DELETE", f"/sandboxes/{sandbox_id}?generation={generation}{kept}", None, START_S_MAX)
+
+    @asynccontextmanager
+    async def log(self, path: str) -> AsyncGenerator[AsyncIterator[bytes]]:
+        """What is printed, as it comes. Raises NotFound where there is none."""
+        async with self._open("GET", path) as answer:
+            yield answer.content.iter_any()
+
+    async def forget_logs(self, job_id: str) -> None:
+        await self._call("DELETE", f"/job-logs/{job_id}", START_S_MAX)
 
     async def sleep(self, sandbox_id: str, asked: SleepRequest) -> Report:
         return await self._report("POST", f"/sandboxes/{sandbox_id}/sleep", asked.model_dump_json(), START_S_MAX)
 
     async def wake(self, sandbox_id: str) -> Report:
         return await self._report("POST", f"/sandboxes/{sandbox_id}/wake", None, START_S_MAX)
+
+    async def stats(self, sandbox_id: str) -> Stats:
+        return Stats.model_validate_json(await self._call("GET", f"/sandboxes/{sandbox_id}/stats", QUICK_S_MAX))
 
     async def held_ports(self) -> list[HeldPort]:
         """What programs of the machine listen on that are no sandbox's."""
@@ -175,8 +198,10 @@ class AgentClient:
             async for line in lines:
                 yield line
 
-    async def _progress(self, path: str, data: bytes | AsyncIterator[bytes]) -> AsyncGenerator[dict[str, Any]]:
-        async with self._open("POST", path, data=data) as answer:
+    async def _progress(
+        self, path: str, data: bytes | AsyncIterator[bytes], method: str = "POST"
+    ) -> AsyncGenerator[dict[str, Any]]:
+        async with self._open(method, path, data=data) as answer:
             async for line in _lines(answer, IMAGE_SILENCE_S_MAX):
                 if line.get("type") == "error":
                     error = from_wire(line)
@@ -185,7 +210,7 @@ class AgentClient:
                 yield line
                 if line.get("type") == "done":
                     return
-        raise Unavailable("the agent of this machine went away while it made the image", retry_after_s=1)
+        raise Unavailable("the agent of this machine went away in the middle", retry_after_s=1)
 
     async def image_digests(self) -> list[str]:
         answer = json.loads(await self._call("GET", "/images", QUICK_S_MAX))
@@ -193,6 +218,70 @@ class AgentClient:
 
     async def delete_image(self, digest: str) -> None:
         await self._call("DELETE", f"/images/{digest}", CHECKPOINT_S_MAX)
+
+    # Volumes
+
+    async def create_volume(self, volume: Volume) -> None:
+        body = {"size_bytes": volume.size_bytes, "source": volume.source, "readonly": volume.readonly}
+        await self._call("PUT", f"/volumes/{volume.id}", CHECKPOINT_S_MAX, json.dumps(body))
+
+    async def resize_volume(self, volume_id: str, size_bytes: int) -> None:
+        body = json.dumps({"size_bytes": size_bytes})
+        await self._call("POST", f"/volumes/{volume_id}/resize", CHECKPOINT_S_MAX, body)
+
+    async def volumes(self) -> dict[str, int]:
+        """Id -> bytes written to it, of every volume there is on the machine."""
+        answer = json.loads(await self._call("GET", "/volumes", QUICK_S_MAX))
+        return {str(item["id"]): int(item["used_bytes"]) for item in answer["items"]}
+
+    async def delete_volume(self, volume_id: str) -> None:
+        await self._call("DELETE", f"/volumes/{volume_id}", QUICK_S_MAX)
+
+    # Models
+
+    async def create_model(self, model_id: str, order: ModelOrder) -> AsyncGenerator[dict[str, Any]]:
+        """As `create_image`; but what was fetched stays, for the next call to go on from."""
+        data = order.model_dump_json().encode()
+        async with aclosing(self._progress(f"/models/{model_id}", data, "PUT")) as lines:
+            async for line in lines:
+                yield line
+
+    async def models(self) -> list[str]:
+        """Ids of those that are there."""
+        return [str(item) for item in json.loads(await self._call("GET", "/models", QUICK_S_MAX))["items"]]
+
+    async def model_files(self, model_id: str) -> list[ModelFile]:
+        answer = json.loads(await self._call("GET", f"/models/{model_id}", QUICK_S_MAX))
+        return [ModelFile.model_validate(item) for item in answer["files"]]
+
+    async def delete_model(self, model_id: str) -> None:
+        await self._call("DELETE", f"/models/{model_id}", CHECKPOINT_S_MAX)
+
+    # Archives
+
+    async def receive_archive(self, sandbox_id: str, chunks: AsyncIterator[bytes]) -> ArchivedSandbox:
+        async with self._open("POST", f"/imports/{sandbox_id}", data=chunks) as answer:
+            return ArchivedSandbox.model_validate_json(await _read(answer))
+
+    async def make_import(self, sandbox_id: str, order: ImportOrder) -> ImageDone:
+        """What its disk has come to stand on. Leaving early gives the import up."""
+        async with aclosing(self._progress(f"/imports/{sandbox_id}/make", order.model_dump_json().encode())) as lines:
+            async for line in lines:
+                if line.get("type") == "done":
+                    return image_done(line)
+        raise AssertionError("unreachable")
+
+    async def keep_import(self, order: Order) -> None:
+        await self._call("POST", f"/imports/{order.sandbox_id}/keep", QUICK_S_MAX, order.model_dump_json())
+
+    async def give_up_import(self, sandbox_id: str, *, image: bool) -> None:
+        """`image`: with that which it brought."""
+        path = f"/imports/{sandbox_id}?image={'true' if image else 'false'}"
+        await self._call("DELETE", path, CHECKPOINT_S_MAX)
+
+    async def pending_imports(self) -> list[ImportPending]:
+        answer = json.loads(await self._call("GET", "/imports", QUICK_S_MAX))
+        return [ImportPending.model_validate(item) for item in answer["items"]]
 
     # Requests
 

@@ -17,11 +17,26 @@ Value = str | int | float | bool | Sequence[str] | None
 Data = bytes | Iterable[bytes] | AsyncIterable[bytes]
 
 
+def label_query(labels: Mapping[str, str] | None) -> list[str]:
+    """As the lists of the API take them: those with all of these labels."""
+    return [f"{key}={value}" for key, value in (labels or {}).items()]
+
+
 class Reply(NamedTuple):
     """201 created, 200 done, 202 still going on; and the JSON it came with."""
 
     status: int
     body: Any
+
+
+NOTHING = Reply(204, None)
+"""What a flow is sent after a pause."""
+
+
+class Pause(NamedTuple):
+    """What a flow may yield instead of a call: nothing is asked for so long."""
+
+    seconds: float
 
 
 class Call(Generic[T]):

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from skerry.client import flows, target
-from skerry.client.calls import cloud
+from skerry.client.archive import file_chunks
+from skerry.client.calls import archives, cloud
 from skerry.client.calls import sandboxes as calls
 from skerry.client.calls.sandboxes import SpecOptions
-from skerry.client.cloud_async import AsyncEvents, AsyncImages, AsyncKeys, AsyncNodes, AsyncOperations
+from skerry.client.cloud_async import AsyncEvents, AsyncImages, AsyncKeys, AsyncOperations
 from skerry.client.flows import TIMEOUT_S
+from skerry.client.jobs_async import AsyncJobs
+from skerry.client.models_async import AsyncModels
 from skerry.client.networks_async import AsyncNetworks
+from skerry.client.nodes_async import AsyncNodes
+from skerry.client.queues_async import AsyncQueues
 from skerry.client.sandbox_async import AsyncSandbox
+from skerry.client.secrets_async import AsyncSecrets
+from skerry.client.services_async import AsyncServices, AsyncTokens
 from skerry.client.transport_async import AsyncTransport
+from skerry.client.volumes_async import AsyncVolumes
 
 if TYPE_CHECKING:
+    from skerry.model.explanation import Explanation
     from skerry.model.sandbox import Sandbox as Record
+    from skerry.model.usage import Usage
 
 
 class AsyncClient:
@@ -38,9 +49,24 @@ class AsyncClient:
         self.images = AsyncImages(self.transport)
         self.keys = AsyncKeys(self.transport)
         self.networks = AsyncNetworks(self.transport)
+        self.volumes = AsyncVolumes(self.transport)
+        self.models = AsyncModels(self.transport)
+        self.secrets = AsyncSecrets(self.transport)
+        self.jobs = AsyncJobs(self.transport)
+        self.services = AsyncServices(self.transport)
+        self.tokens = AsyncTokens(self.transport)
+        self.queues = AsyncQueues(self.transport)
         self.nodes = AsyncNodes(self.transport)
         self.operations = AsyncOperations(self.transport)
         self.events = AsyncEvents(self.transport)
+
+    async def explain(self, ref: str) -> Explanation:
+        """Why a sandbox, a job or a service waits, or is where it is; of a service also why it is as it is."""
+        return await self.transport.send(cloud.explain(ref))
+
+    async def usage(self, by: str = "project", since: str | None = None, project: str | None = None) -> Usage:
+        """Hours of cores, memory and accelerators. `by`: project, user, queue or job; `since` None: 30 days ago."""
+        return await self.transport.send(cloud.usage(by, since, project))
 
     async def info(self) -> dict[str, Any]:
         """Version and abilities of the server."""
@@ -75,6 +101,23 @@ class AsyncSandboxes:
             flows.settle(
                 lambda wait_s: calls.create(body, wait_s), lambda found: calls.get(found["id"]), timeout_s=timeout_s
             )
+        )
+        return AsyncSandbox(self._client, call.parse(record))
+
+    async def import_(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        start: bool | None = None,
+        drop: Sequence[str] = (),
+        timeout_s: float = TIMEOUT_S,
+    ) -> AsyncSandbox:
+        """The sandbox of an archive that `export` wrote, with its checkpoints. `start` None: as it was. `drop`: fields
+        of its spec to leave behind, of ports, mounts, networks and secrets. Once it is made, `timeout_s` to start."""
+        call = archives.import_(file_chunks(Path(path)), name, start=start, drop=drop)
+        record = await self._client.transport.run(
+            flows.settle(lambda _: call, lambda found: calls.get(found["id"]), timeout_s=timeout_s)
         )
         return AsyncSandbox(self._client, call.parse(record))
 

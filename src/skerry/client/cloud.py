@@ -1,4 +1,4 @@
-"""What a Client has besides sandboxes: images, keys, nodes, operations, events. Blocking."""
+"""What a Client has besides sandboxes: images, keys, operations, events. Blocking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from skerry.model.event import Event
     from skerry.model.image import Image
     from skerry.model.key import Key, NewKey
-    from skerry.model.node import Node
     from skerry.model.operation import Operation
 
 OnProgress = Callable[["Operation"], object]
@@ -126,15 +125,6 @@ class Keys:
 
     def delete(self, ref: str) -> None:
         self._transport.json(cloud.delete_key(ref))
-
-
-class Nodes:
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def list(self) -> list[Node]:
-        items = self._transport.run(flows.gather(lambda token: cloud.nodes(page_token=token)))
-        return [parse.node(item) for item in items]
 
 
 class Operations:

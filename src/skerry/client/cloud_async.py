@@ -1,4 +1,4 @@
-"""What a Client has besides sandboxes: images, keys, nodes, operations, events. On asyncio."""
+"""What a Client has besides sandboxes: images, keys, operations, events. On asyncio."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from skerry.model.event import Event
     from skerry.model.image import Image
     from skerry.model.key import Key, NewKey
-    from skerry.model.node import Node
     from skerry.model.operation import Operation
 
 OnProgress = Callable[["Operation"], object]
@@ -130,15 +129,6 @@ class AsyncKeys:
 
     async def delete(self, ref: str) -> None:
         await self._transport.json(cloud.delete_key(ref))
-
-
-class AsyncNodes:
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
-
-    async def list(self) -> list[Node]:
-        items = await self._transport.run(flows.gather(lambda token: cloud.nodes(page_token=token)))
-        return [parse.node(item) for item in items]
 
 
 class AsyncOperations:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skerry.errors import AlreadyExists, Invalid, NotFound
+from skerry.model.nearness import did_you_mean
 
 LOCAL = "local"
 """The name of no context: the installation of this machine."""
@@ -79,10 +80,7 @@ class Contexts:
 
     def get(self, name: str) -> Context:
         if name not in self.items:
-            import difflib
-
-            close = difflib.get_close_matches(name, self.items, n=1)
-            raise NotFound(f"there is no context {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+            raise NotFound(f"there is no context {name!r}" + did_you_mean(name, self.items))
         return self.items[name]
 
     def delete(self, name: str) -> None:

@@ -75,6 +75,7 @@ class Response:
             self._left = 0
         elif (length := headers.get(b"content-length")) is not None:
             self._left = int(length)
+        self.length_bytes = None if self._chunked else self._left
         self.ended = not self._chunked and self._left == 0
         self._inside = False
         self.will_close = not keeps or headers.get(b"connection", b"").lower() == b"close" or self._left is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from skerry.client import flows, parse
@@ -18,15 +19,17 @@ class Networks:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, name: str, subnet: str, *, internal: bool = False) -> PrivateNetwork:
+    def create(
+        self, name: str, subnet: str, *, internal: bool = False, labels: Mapping[str, str] | None = None
+    ) -> PrivateNetwork:
         """`internal`: sandboxes that are in internal networks only have no way outside."""
-        return self._transport.send(calls.create(name, subnet, internal=internal))
+        return self._transport.send(calls.create(name, subnet, internal=internal, labels=labels))
 
     def get(self, ref: str) -> NetworkWithMembers:
         return self._transport.send(calls.get(ref))
 
-    def list(self) -> list[PrivateNetwork]:
-        items = self._transport.run(flows.gather(lambda token: calls.list_page(page_token=token)))
+    def list(self, labels: Mapping[str, str] | None = None) -> list[PrivateNetwork]:
+        items = self._transport.run(flows.gather(lambda token: calls.list_page(labels=labels, page_token=token)))
         return [parse.network(item) for item in items]
 
     def delete(self, ref: str) -> None:

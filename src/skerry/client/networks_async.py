@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from skerry.client import flows, parse
@@ -18,15 +19,17 @@ class AsyncNetworks:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def create(self, name: str, subnet: str, *, internal: bool = False) -> PrivateNetwork:
+    async def create(
+        self, name: str, subnet: str, *, internal: bool = False, labels: Mapping[str, str] | None = None
+    ) -> PrivateNetwork:
         """`internal`: sandboxes that are in internal networks only have no way outside."""
-        return await self._transport.send(calls.create(name, subnet, internal=internal))
+        return await self._transport.send(calls.create(name, subnet, internal=internal, labels=labels))
 
     async def get(self, ref: str) -> NetworkWithMembers:
         return await self._transport.send(calls.get(ref))
 
-    async def list(self) -> list[PrivateNetwork]:
-        items = await self._transport.run(flows.gather(lambda token: calls.list_page(page_token=token)))
+    async def list(self, labels: Mapping[str, str] | None = None) -> list[PrivateNetwork]:
+        items = await self._transport.run(flows.gather(lambda token: calls.list_page(labels=labels, page_token=token)))
         return [parse.network(item) for item in items]
 
     async def delete(self, ref: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from skerry.errors import Invalid, NotFound
@@ -32,7 +32,7 @@ def pack(
         os.stat(source) if follow else os.lstat(source)
     except OSError as error:
         raise NotFound(f"{source}: {error.strerror}") from None
-    return _stream(source, name, follow, replaced or {}, on_skip or (lambda said: None))
+    return gathered(_stream(source, name, follow, replaced or {}, on_skip or (lambda said: None)))
 
 
 def _stream(
@@ -47,21 +47,33 @@ def _stream(
         info.mtime = int(found.st_mtime)
         if inner in replaced:
             info.size = len(replaced[inner])
-            yield _head(info) + replaced[inner] + _padding(info.size)
+            yield head(info) + replaced[inner] + padding(info.size)
         elif stat.S_ISDIR(found.st_mode):
             info.type = tarfile.DIRTYPE
             if inner:
-                yield _head(info)
+                yield head(info)
             children = sorted(os.listdir(path), reverse=True)
             stack.extend((os.path.join(path, child), f"{inner}/{child}" if inner else child) for child in children)
         elif stat.S_ISLNK(found.st_mode):
             info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)
-            yield _head(info)
+            yield head(info)
         elif stat.S_ISREG(found.st_mode):
             yield from _file(path, info)
         else:
             on_skip(f"{path}: not a file, folder or link; left out")
     yield bytes(2 * _BLOCK)
+
+
+def gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in larger pieces, of which each costs a call of the system: a tree of small files has many."""
+    held = bytearray()
+    for piece in pieces:
+        held += piece
+        if len(held) >= CHUNK_BYTES:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
 
 
 def descriptor_chunks(descriptor: int) -> Iterator[bytes]:
@@ -70,11 +82,13 @@ def descriptor_chunks(descriptor: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _head(info: tarfile.TarInfo) -> bytes:
+def head(info: tarfile.TarInfo) -> bytes:
+    """The blocks that go before a member's data."""
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
-def _padding(size: int) -> bytes:
+def padding(size: int) -> bytes:
+    """What follows the data, up to a whole block."""
     return bytes(-size % _BLOCK)
 
 
@@ -85,11 +99,11 @@ def _file(path: str, info: tarfile.TarInfo) -> Iterator[bytes]:
         raise Invalid(f"cannot read {path}: {error.strerror}") from None
     with os.fdopen(descriptor, "rb") as file:
         info.size = os.fstat(descriptor).st_size
-        yield _head(info)
+        yield head(info)
         left = info.size
         while left:
             # A file that shrinks while it is read is filled up, one that grows is cut: the head has its size already.
             chunk = file.read(min(CHUNK_BYTES, left)) or bytes(min(CHUNK_BYTES, left))
             left -= len(chunk)
             yield chunk
-        yield _padding(info.size)
+        yield padding(info.size)

@@ -10,20 +10,29 @@ if TYPE_CHECKING:
     from skerry.model.checkpoint import Checkpoint, Diff
     from skerry.model.event import Event
     from skerry.model.exec import ExecResult, ExecSession
+    from skerry.model.explanation import Explanation
     from skerry.model.file import FileEvent, FileInfo, FileList
+    from skerry.model.guest_service import GuestService
     from skerry.model.image import Image
+    from skerry.model.job import Job, Task
     from skerry.model.key import Key, NewKey
     from skerry.model.network import NetworkWithMembers, PrivateNetwork
-    from skerry.model.node import Node
+    from skerry.model.node import Node, NodeWithUse
     from skerry.model.operation import Operation
     from skerry.model.policy import NameAsked, PolicyTest
     from skerry.model.port import ListeningPort, PortState, PublishedPort
+    from skerry.model.queue import Queue, QueueWithUse
     from skerry.model.sandbox import Sandbox
-    from skerry.model.service import Service
+    from skerry.model.secret import Secret, SecretWithUsers
+    from skerry.model.service import Replica, Revision, Service
     from skerry.model.sleep import Activity, Lease
     from skerry.model.ssh import SshAccess, SshGrant
     from skerry.model.stats import Stats
+    from skerry.model.token import MadeToken, Metered, Token
     from skerry.model.url import Url
+    from skerry.model.usage import Usage
+    from skerry.model.volume import Volume
+    from skerry.model.weights import Model, ModelFile
 
 
 def _read(kind: type[BaseModel], body: Any) -> Any:
@@ -165,14 +174,14 @@ def ssh_grant(body: Any) -> SshGrant:
     return _read(SshGrant, body)
 
 
-def service(body: Any) -> Service:
-    from skerry.model.service import Service
+def guest_service(body: Any) -> GuestService:
+    from skerry.model.guest_service import GuestService
 
-    return _read(Service, body)
+    return _read(GuestService, body)
 
 
-def services(body: Any) -> list[Service]:
-    return [service(item) for item in body["items"]]
+def guest_services(body: Any) -> list[GuestService]:
+    return [guest_service(item) for item in body["items"]]
 
 
 def operation(body: Any) -> Operation:
@@ -211,13 +220,121 @@ def network_with_members(body: Any) -> NetworkWithMembers:
     return _read(NetworkWithMembers, body)
 
 
+def model(body: Any) -> Model:
+    from skerry.model.weights import Model
+
+    return _read(Model, body)
+
+
+def model_files(body: Any) -> list[ModelFile]:
+    from skerry.model.weights import ModelFile
+
+    return [_read(ModelFile, item) for item in body["items"]]
+
+
+def volume(body: Any) -> Volume:
+    from skerry.model.volume import Volume
+
+    return _read(Volume, body)
+
+
+def secret(body: Any) -> Secret:
+    from skerry.model.secret import Secret
+
+    return _read(Secret, body)
+
+
+def secret_with_users(body: Any) -> SecretWithUsers:
+    from skerry.model.secret import SecretWithUsers
+
+    return _read(SecretWithUsers, body)
+
+
 def node(body: Any) -> Node:
     from skerry.model.node import Node
 
     return _read(Node, body)
 
 
+def node_with_use(body: Any) -> NodeWithUse:
+    from skerry.model.node import NodeWithUse
+
+    return _read(NodeWithUse, body)
+
+
+def queue(body: Any) -> Queue:
+    from skerry.model.queue import Queue
+
+    return _read(Queue, body)
+
+
+def queue_with_use(body: Any) -> QueueWithUse:
+    from skerry.model.queue import QueueWithUse
+
+    return _read(QueueWithUse, body)
+
+
 def url(body: Any) -> Url:
     from skerry.model.url import Url
 
     return _read(Url, body)
+
+
+def job(body: Any) -> Job:
+    from skerry.model.job import Job
+
+    return _read(Job, body)
+
+
+def task(body: Any) -> Task:
+    from skerry.model.job import Task
+
+    return _read(Task, body)
+
+
+def explanation(body: Any) -> Explanation:
+    from skerry.model.explanation import Explanation
+
+    return _read(Explanation, body)
+
+
+def usage(body: Any) -> Usage:
+    from skerry.model.usage import Usage
+
+    return _read(Usage, body)
+
+
+def service(body: Any) -> Service:
+    from skerry.model.service import Service
+
+    return _read(Service, body)
+
+
+def replicas(body: Any) -> list[Replica]:
+    from skerry.model.service import Replica
+
+    return [_read(Replica, item) for item in body["items"]]
+
+
+def revisions(body: Any) -> list[Revision]:
+    from skerry.model.service import Revision
+
+    return [_read(Revision, item) for item in body["items"]]
+
+
+def metered(body: Any) -> list[Metered]:
+    from skerry.model.token import Metered
+
+    return [_read(Metered, item) for item in body["items"]]
+
+
+def token(body: Any) -> Token:
+    from skerry.model.token import Token
+
+    return _read(Token, body)
+
+
+def made_token(body: Any) -> MadeToken:
+    from skerry.model.token import MadeToken
+
+    return _read(MadeToken, body)

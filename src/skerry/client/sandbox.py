@@ -10,13 +10,15 @@ with Sandbox.create("debian:12") as sandbox:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from skerry.client import flows, parse
+from skerry.client.archive import whole_file
 from skerry.client.call import Call
+from skerry.client.calls import archives, cloud
 from skerry.client.calls import checkpoints as checkpoint_calls
-from skerry.client.calls import cloud
 from skerry.client.calls import ports as port_calls
 from skerry.client.calls import sandboxes as calls
 from skerry.client.calls import sleep as sleep_calls
@@ -26,8 +28,8 @@ from skerry.client.calls.sandboxes import SpecOptions
 from skerry.client.commands import Commands
 from skerry.client.files import CheckpointFiles, Files
 from skerry.client.flows import TIMEOUT_S
+from skerry.client.guest_services import GuestServices
 from skerry.client.policy import SandboxPolicy
-from skerry.client.services import Services
 from skerry.errors import NotFound
 
 if TYPE_CHECKING:
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from skerry.model.checkpoint import Checkpoint, Diff
     from skerry.model.event import Event
     from skerry.model.image import Image
-    from skerry.model.network import Join
     from skerry.model.port import ListeningPort, PortState, PublishedPort
     from skerry.model.sandbox import S
     from skerry.model.sandbox import Sandbox as Record
@@ -54,7 +55,7 @@ class Sandbox:
         self.commands = Commands(client.transport, record.id)
         self.files = Files(client.transport, calls.path(record.id))
         self.policy = SandboxPolicy(client.transport, record.id)
-        self.services = Services(client.transport, record.id)
+        self.services = GuestServices(client.transport, record.id)
         self._record = record
         self._owns_client = owns_client
 
@@ -70,6 +71,21 @@ class Sandbox:
     ) -> Sandbox:
         """Make one and wait until it runs. Without `client`, talk to where the environment or context says."""
         return _own(client).sandboxes.create(image, wait=wait, timeout_s=timeout_s, **options)._owning(client is None)
+
+    @classmethod
+    def import_(
+        cls,
+        path: str | Path,
+        *,
+        client: Client | None = None,
+        name: str | None = None,
+        start: bool | None = None,
+        drop: Sequence[str] = (),
+        timeout_s: float = TIMEOUT_S,
+    ) -> Sandbox:
+        """The sandbox of an archive; see `Sandboxes.import_`."""
+        made = _own(client).sandboxes.import_(path, name=name, start=start, drop=drop, timeout_s=timeout_s)
+        return made._owning(client is None)
 
     @classmethod
     def connect(cls, ref: str, *, client: Client | None = None) -> Sandbox:
@@ -107,6 +123,11 @@ class Sandbox:
     def start(self, *, timeout_s: float = TIMEOUT_S) -> None:
         self._settle(lambda wait_s: calls.start(self.id, wait_s), timeout_s)
 
+    def wait(self, until: str, *, timeout_s: float = TIMEOUT_S) -> Record:
+        """Until it is `running`, `healthy` or `stopped`. Raises Failed when it can become so no more by itself."""
+        body = self._run(flows.reach(lambda wait_s: calls.wait(self.id, until, wait_s), until, timeout_s=timeout_s))
+        return self._keep(parse.sandbox(body))
+
     def stop(self, *, grace_s: float | None = None, timeout_s: float = TIMEOUT_S) -> None:
         """End its processes; the disk stays. `grace_s` is given to the main process to end by itself."""
         self._settle(lambda wait_s: calls.stop(self.id, grace_s, wait_s), timeout_s)
@@ -120,32 +141,21 @@ class Sandbox:
     def update(
         self,
         *,
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        protected: bool | None = None,
-        public: bool | None = None,
-        idle: float | str | None = None,
-        cold_after: float | str | None = None,
-        idle_cpu: float | None = None,
-        bandwidth: Mapping[str, Any] | None = None,
-        ports: Sequence[PublishedPort | Mapping[str, Any] | str] | None = None,
-        networks: Sequence[Join | Mapping[str, Any] | str] | None = None,
+        reload: bool = False,
+        grace_s: float | None = None,
+        timeout_s: float = TIMEOUT_S,
+        **change: Unpack[SpecOptions],
     ) -> Record:
-        """Change what may change without a restart; `labels` replaces all labels, `ports` all ports,
-        `networks` all networks."""
-        change: SpecOptions = {
-            "name": name,
-            "labels": labels,
-            "protected": protected,
-            "public": public,
-            "idle": idle,
-            "cold_after": cold_after,
-            "idle_cpu": idle_cpu,
-            "bandwidth": bandwidth,
-            "ports": ports,
-            "networks": networks,
-        }
-        return self._keep(self._send(calls.update(self.id, calls.options_body(change))))
+        """Change what is given, in the words of `create`; lists and mappings take the place of all that was. None
+        means the default again for command, user, workdir, hostname and the idle times. What takes a restart raises
+        RestartNeeded while it runs, or with `reload` stops it and starts it again."""
+        body = calls.update_body(change)
+        flow = flows.update(self.id, body, reload_too=reload, grace_s=grace_s, timeout_s=timeout_s)
+        return self._keep(parse.sandbox(self._run(flow)))
+
+    def reload(self, *, grace_s: float | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        """Stop it and start it again: the disk stays, processes begin anew."""
+        self._keep(parse.sandbox(self._run(flows.reload(self.id, grace_s=grace_s, timeout_s=timeout_s))))
 
     def sleep(self, *, cold: bool = False, force: bool = False) -> None:
         """Freeze it, or with `cold` stop it, until somebody wants it. `force`: also while something keeps it awake."""
@@ -271,6 +281,14 @@ class Sandbox:
             timeout_s=timeout_s,
         )
         return parse.image(self._run(make))
+
+    def export(self, path: str | Path) -> int:
+        """Write it with its checkpoints to a file, as it is now, while it goes on; returns the file's size in bytes."""
+        size_bytes = 0
+        with self.client.transport.stream(archives.export(self.id)) as stream, whole_file(Path(path)) as file:
+            for chunk in stream:
+                size_bytes += file.write(chunk)
+        return size_bytes
 
     def logs(self, tail: int | None = None) -> str:
         """What its main process printed."""

@@ -10,13 +10,15 @@ async with await AsyncSandbox.create("debian:12") as sandbox:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from skerry.client import flows, parse
+from skerry.client.archive import whole_file
 from skerry.client.call import Call
+from skerry.client.calls import archives, cloud
 from skerry.client.calls import checkpoints as checkpoint_calls
-from skerry.client.calls import cloud
 from skerry.client.calls import ports as port_calls
 from skerry.client.calls import sandboxes as calls
 from skerry.client.calls import sleep as sleep_calls
@@ -26,9 +28,9 @@ from skerry.client.calls.sandboxes import SpecOptions
 from skerry.client.commands_async import AsyncCommands
 from skerry.client.files_async import AsyncCheckpointFiles, AsyncFiles
 from skerry.client.flows import TIMEOUT_S
+from skerry.client.guest_services_async import AsyncGuestServices
 from skerry.client.policy_async import AsyncSandboxPolicy
 from skerry.client.sandbox import checkpoint_ref
-from skerry.client.services_async import AsyncServices
 from skerry.errors import NotFound
 
 if TYPE_CHECKING:
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from skerry.model.checkpoint import Checkpoint, Diff
     from skerry.model.event import Event
     from skerry.model.image import Image
-    from skerry.model.network import Join
     from skerry.model.port import ListeningPort, PortState, PublishedPort
     from skerry.model.sandbox import S
     from skerry.model.sandbox import Sandbox as Record
@@ -55,7 +56,7 @@ class AsyncSandbox:
         self.commands = AsyncCommands(client.transport, record.id)
         self.files = AsyncFiles(client.transport, calls.path(record.id))
         self.policy = AsyncSandboxPolicy(client.transport, record.id)
-        self.services = AsyncServices(client.transport, record.id)
+        self.services = AsyncGuestServices(client.transport, record.id)
         self._record = record
         self._owns_client = owns_client
 
@@ -73,6 +74,26 @@ class AsyncSandbox:
         own = _own(client)
         try:
             made = await own.sandboxes.create(image, wait=wait, timeout_s=timeout_s, **options)
+        except BaseException:
+            await _close_unless(client, own)
+            raise
+        return made._owning(client is None)
+
+    @classmethod
+    async def import_(
+        cls,
+        path: str | Path,
+        *,
+        client: AsyncClient | None = None,
+        name: str | None = None,
+        start: bool | None = None,
+        drop: Sequence[str] = (),
+        timeout_s: float = TIMEOUT_S,
+    ) -> AsyncSandbox:
+        """The sandbox of an archive; see `AsyncSandboxes.import_`."""
+        own = _own(client)
+        try:
+            made = await own.sandboxes.import_(path, name=name, start=start, drop=drop, timeout_s=timeout_s)
         except BaseException:
             await _close_unless(client, own)
             raise
@@ -120,6 +141,13 @@ class AsyncSandbox:
     async def start(self, *, timeout_s: float = TIMEOUT_S) -> None:
         await self._settle(lambda wait_s: calls.start(self.id, wait_s), timeout_s)
 
+    async def wait(self, until: str, *, timeout_s: float = TIMEOUT_S) -> Record:
+        """Until it is `running`, `healthy` or `stopped`. Raises Failed when it can become so no more by itself."""
+        body = await self._run(
+            flows.reach(lambda wait_s: calls.wait(self.id, until, wait_s), until, timeout_s=timeout_s)
+        )
+        return self._keep(parse.sandbox(body))
+
     async def stop(self, *, grace_s: float | None = None, timeout_s: float = TIMEOUT_S) -> None:
         """End its processes; the disk stays. `grace_s` is given to the main process to end by itself."""
         await self._settle(lambda wait_s: calls.stop(self.id, grace_s, wait_s), timeout_s)
@@ -133,32 +161,21 @@ class AsyncSandbox:
     async def update(
         self,
         *,
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        protected: bool | None = None,
-        public: bool | None = None,
-        idle: float | str | None = None,
-        cold_after: float | str | None = None,
-        idle_cpu: float | None = None,
-        bandwidth: Mapping[str, Any] | None = None,
-        ports: Sequence[PublishedPort | Mapping[str, Any] | str] | None = None,
-        networks: Sequence[Join | Mapping[str, Any] | str] | None = None,
+        reload: bool = False,
+        grace_s: float | None = None,
+        timeout_s: float = TIMEOUT_S,
+        **change: Unpack[SpecOptions],
     ) -> Record:
-        """Change what may change without a restart; `labels` replaces all labels, `ports` all ports,
-        `networks` all networks."""
-        change: SpecOptions = {
-            "name": name,
-            "labels": labels,
-            "protected": protected,
-            "public": public,
-            "idle": idle,
-            "cold_after": cold_after,
-            "idle_cpu": idle_cpu,
-            "bandwidth": bandwidth,
-            "ports": ports,
-            "networks": networks,
-        }
-        return self._keep(await self._send(calls.update(self.id, calls.options_body(change))))
+        """Change what is given, in the words of `create`; lists and mappings take the place of all that was. None
+        means the default again for command, user, workdir, hostname and the idle times. What takes a restart raises
+        RestartNeeded while it runs, or with `reload` stops it and starts it again."""
+        body = calls.update_body(change)
+        flow = flows.update(self.id, body, reload_too=reload, grace_s=grace_s, timeout_s=timeout_s)
+        return self._keep(parse.sandbox(await self._run(flow)))
+
+    async def reload(self, *, grace_s: float | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        """Stop it and start it again: the disk stays, processes begin anew."""
+        self._keep(parse.sandbox(await self._run(flows.reload(self.id, grace_s=grace_s, timeout_s=timeout_s))))
 
     async def sleep(self, *, cold: bool = False, force: bool = False) -> None:
         """Freeze it, or with `cold` stop it, until somebody wants it. `force`: also while something keeps it awake."""
@@ -284,6 +301,15 @@ class AsyncSandbox:
             timeout_s=timeout_s,
         )
         return parse.image(await self._run(make))
+
+    async def export(self, path: str | Path) -> int:
+        """Write it with its checkpoints to a file, as it is now, while it goes on; returns the file's size in bytes."""
+        size_bytes = 0
+        async with await self.client.transport.stream(archives.export(self.id)) as stream:
+            with whole_file(Path(path)) as file:
+                async for chunk in stream:
+                    size_bytes += file.write(chunk)
+        return size_bytes
 
     async def logs(self, tail: int | None = None) -> str:
         """What its main process printed."""

@@ -101,16 +101,20 @@ def local_data_dir(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("SKERRY_DATA_DIR") or DATA_DIR)
 
 
-def local_socket(environ: Mapping[str, str]) -> Path:
-    """As `settings.Settings.control_socket` says, without importing pydantic; a test holds the two together."""
+def local_run_dir(environ: Mapping[str, str]) -> Path:
+    """As `settings.Settings.run_path` says, without importing pydantic; a test holds the two together."""
     import hashlib
 
     data_dir = local_data_dir(environ)
     run_dir = environ.get("SKERRY_RUN_DIR") or _settings_file(data_dir).get("run_dir")
     if run_dir:
-        return Path(str(run_dir)) / "control.sock"
+        return Path(str(run_dir))
     instance = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:4]
-    return Path(f"/run/skerry-{instance}/control.sock")
+    return Path(f"/run/skerry-{instance}")
+
+
+def local_socket(environ: Mapping[str, str]) -> Path:
+    return local_run_dir(environ) / "control.sock"
 
 
 def _settings_file(data_dir: Path) -> dict[str, Any]:

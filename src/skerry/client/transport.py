@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from skerry import __version__
 from skerry.client import translate
-from skerry.client.call import Call, Reply
+from skerry.client.call import NOTHING, Call, Pause, Reply
 from skerry.client.flows import Flow
 from skerry.client.http1 import Connection, Response
 from skerry.client.target import Target
@@ -66,6 +66,10 @@ class Transport:
         try:
             call = next(flow)
             while True:
+                if isinstance(call, Pause):
+                    self._pause(call.seconds)
+                    call = flow.send(NOTHING)
+                    continue
                 try:
                     reply = self.reply(call)
                 except SkerryError as error:
@@ -169,6 +173,8 @@ class Stream:
 
     def __init__(self, transport: Transport, connection: Connection, response: Response) -> None:
         self.status = response.status
+        self.length_bytes = response.length_bytes
+        """Of the whole answer, where it is told."""
         self._transport = transport
         self._connection: Connection | None = connection
         self._response = response

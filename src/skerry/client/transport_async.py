@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from skerry.client import translate
-from skerry.client.call import Call, Data, Reply
+from skerry.client.call import NOTHING, Call, Data, Pause, Reply
 from skerry.client.exec_socket_async import AsyncExecSocket
 from skerry.client.flows import Flow
 from skerry.client.port_socket_async import AsyncPortSocket
@@ -51,6 +51,10 @@ class AsyncTransport:
         try:
             call = next(flow)
             while True:
+                if isinstance(call, Pause):
+                    await asyncio.sleep(call.seconds)
+                    call = flow.send(NOTHING)
+                    continue
                 try:
                     reply = await self.reply(call)
                 except SkerryError as error:

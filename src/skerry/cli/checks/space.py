@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skerry.cli.checks.finding import Finding, fail, ok, warn
 from skerry.cli.checks.host import Host
-from skerry.model.fields import format_size
+from skerry.model.amounts import format_size
 
 LEAST_BYTES = 6 * 1024**3
 """The smallest pool of 4 GiB, an image and room to breathe."""

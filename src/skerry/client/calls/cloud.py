@@ -8,8 +8,10 @@ from skerry.client import parse
 from skerry.client.call import Call, segment, waiting
 
 if TYPE_CHECKING:
+    from skerry.model.explanation import Explanation
     from skerry.model.key import NewKey
     from skerry.model.operation import Operation
+    from skerry.model.usage import Usage
 
 
 def operation(ref: str, wait_s: float = 0) -> Call[Operation]:
@@ -62,8 +64,14 @@ def delete_key(ref: str) -> Call[Any]:
     return Call("DELETE", f"/v1/keys/{segment(ref)}", parse.anything)
 
 
-def nodes(*, limit: int | None = None, page_token: str | None = None) -> Call[Any]:
-    return Call("GET", "/v1/nodes", parse.anything, query={"limit": limit, "page_token": page_token})
+def explain(ref: str) -> Call[Explanation]:
+    """Of a sandbox, a job or a service."""
+    return Call("GET", f"/v1/explain/{segment(ref)}", parse.explanation)
+
+
+def usage(by: str = "project", since: str | None = None, project: str | None = None) -> Call[Usage]:
+    """`since`: a time as ISO 8601 writes it; None: 30 days ago."""
+    return Call("GET", "/v1/usage", parse.usage, query={"by": by, "since": since, "project": project})
 
 
 def info() -> Call[Any]:

@@ -17,8 +17,10 @@ STEP_S = 600.0
 
 
 # `base` is the path of a sandbox (sandboxes.path) or of a checkpoint (checkpoints.path).
-def read(base: str, path: str) -> Call[Any]:
-    return Call("GET", f"{base}/files", query={"path": path}, accept=BYTES, reply_s=STEP_S)
+def read(base: str, path: str, *, wake: bool = True) -> Call[Any]:
+    """`wake` False: as it lies on the disk, without waking a sandbox that sleeps; not of a checkpoint."""
+    query = {"path": path, "wake": None if wake else False}
+    return Call("GET", f"{base}/files", query=query, accept=BYTES, reply_s=STEP_S)
 
 
 def write(base: str, path: str, data: Data, *, mode: str | None = None, parents: bool = True) -> Call[FileInfo]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from skerry.client import parse
-from skerry.client.call import Call, segment
+from skerry.client.call import Call, label_query, segment
 
 if TYPE_CHECKING:
     from skerry.model.network import NetworkWithMembers, PrivateNetwork
@@ -24,12 +25,19 @@ def text_of(join: Any) -> str:
     return f"{join['name']}:{join['address']}" if join.get("address") else join["name"]
 
 
-def create(name: str, subnet: str, *, internal: bool = False) -> Call[PrivateNetwork]:
-    return Call("POST", NETWORKS, parse.network, body={"name": name, "subnet": subnet, "internal": internal})
+def create(
+    name: str, subnet: str, *, internal: bool = False, labels: Mapping[str, str] | None = None
+) -> Call[PrivateNetwork]:
+    body = {"name": name, "subnet": subnet, "internal": internal, **({"labels": dict(labels)} if labels else {})}
+    return Call("POST", NETWORKS, parse.network, body=body)
 
 
-def list_page(*, limit: int | None = None, page_token: str | None = None) -> Call[Any]:
-    return Call("GET", NETWORKS, parse.anything, query={"limit": limit, "page_token": page_token})
+def list_page(
+    *, labels: Mapping[str, str] | None = None, limit: int | None = None, page_token: str | None = None
+) -> Call[Any]:
+    wanted = label_query(labels)
+    query = {"label": wanted, "limit": limit, "page_token": page_token}
+    return Call("GET", NETWORKS, parse.anything, query=query)
 
 
 def get(ref: str) -> Call[NetworkWithMembers]:

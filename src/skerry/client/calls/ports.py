@@ -21,15 +21,16 @@ _HOST_FORM = re.compile(rf"(?:{_ADDRESS})?(?P<host>\d{{1,5}}){_PROTOCOL}", re.AS
 
 
 def port_from_text(text: str) -> dict[str, Any]:
-    """[IP:][HOST:]GUEST[/udp] -> the fields of PublishedPort that it names. Without HOST, or with 0, a free one is
-    chosen. Raises Invalid with what is allowed."""
-    found = _FORM.fullmatch(text)
-    if found is None or (found["any"] and found["host"]):
-        raise _invalid(text, "[IP:][HOST:]GUEST[/udp], such as 8080:80, 0.0.0.0:53:53/udp or 80")
+    """[IP:][HOST:]GUEST[/udp][,auto] -> the fields of PublishedPort that it names. Without HOST, or with 0, a free one
+    is chosen; with `auto` also where HOST is taken. Raises Invalid with what is allowed."""
+    form, comma, auto = text.partition(",")
+    found = _FORM.fullmatch(form)
+    if found is None or (found["any"] and found["host"]) or (comma and auto != "auto"):
+        raise _invalid(text, "[IP:][HOST:]GUEST[/udp][,auto], such as 8080:80, 0.0.0.0:53:53/udp or 80")
     fields: dict[str, Any] = {"guest": _number(text, found["guest"], least=1)}
     if found["host"]:
         fields["host"] = _number(text, found["host"], least=0)
-    return fields | _address_and_protocol(found)
+    return fields | _address_and_protocol(found) | ({"auto_correct": True} if comma else {})
 
 
 def host_port_from_text(text: str) -> dict[str, Any]:
@@ -49,9 +50,14 @@ def forward_from_text(text: str) -> tuple[int | None, int]:
 
 
 def text_of(port: Any) -> str:
-    """The JSON of a PublishedPort as people write it: 127.0.0.1:8080:80/udp."""
+    """The JSON of a PublishedPort as people write it, as far as it is a fact: 127.0.0.1:8080:80/udp."""
     ip = f"[{port['ip']}]" if ":" in port["ip"] else port["ip"]
     return f"{ip}:{port.get('host') or ''}:{port['guest']}" + ("/udp" if port.get("protocol") == "udp" else "")
+
+
+def told(port: Any) -> str:
+    """The same with what became of the wish: 127.0.0.1:20017:80 (8080 was taken)."""
+    return text_of(port) + (f" ({port['wanted']} was taken)" if port.get("wanted") else "")
 
 
 def _address_and_protocol(found: re.Match[str]) -> dict[str, Any]:

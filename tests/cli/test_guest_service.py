@@ -51,9 +51,3 @@ def test_health_by_what_was_given(skerry: Skerry, box: str) -> None:
     by_port = health("--health-retries", "9")
     assert by_port is not None
     assert (by_port["tcp"], by_port["retries"]) == (True, 9)
-
-
-def test_the_noun_of_model_servers_is_kept_free(skerry: Skerry) -> None:
-    refused = skerry("service", "list")
-    assert refused.code == 2
-    assert "skerry sandbox service list BOX" in refused.err

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from skerry.cli.invocation import Invocation
 from skerry.client.calls import ssh as calls
 from skerry.client.contexts import contexts_path
+from skerry.client.transport import Transport
 from skerry.errors import Invalid
 
+SUFFIX = ".skerry"
+"""Of the host names in a configuration: a sandbox called like a host of the user's must not take its place."""
 RENEW_S = 86_400.0
 """A key is made anew a day before it would end, so that a configuration does not stop working within a session."""
 INCLUDE_NOTE = "# Added by `skerry ssh-config --write`; sandboxes are NAME.skerry."
@@ -59,18 +61,18 @@ class SshFiles:
         self.blocks = self.folder / "hosts"
         self._home = Path(environ.get("HOME") or "~").expanduser()
 
-    def way(self, invocation: Invocation, sandbox: str) -> Way:
+    def way(self, transport: Transport, sandbox: str) -> Way:
         """With a key that the server lets in, made now if there is none here."""
-        access = invocation.ask(calls.access(sandbox))
+        access = transport.json(calls.access(sandbox))
         sandbox_id: str = access["user"]
         key = self.folder / sandbox_id
         if not (key.is_file() and self._is_let_in(sandbox_id, access["keys"])):
-            granted = invocation.ask(calls.grant(sandbox))
+            granted = transport.json(calls.grant(sandbox))
             self._write(key, granted["private_key"])
             self._write(self._note(sandbox_id), json.dumps({"fingerprint": granted["fingerprint"]}) + "\n")
         known_hosts = self.folder / f"{sandbox_id}.known_hosts"
         self._write(known_hosts, f"{sandbox_id} {access['host_key']}\n")
-        host: str = access["host"] or urlsplit(invocation.target().address).hostname or "127.0.0.1"
+        host: str = access["host"] or urlsplit(transport.target.address).hostname or "127.0.0.1"
         return Way(sandbox_id, host, int(access["port"]), key, known_hosts)
 
     def forget(self, sandbox_id: str) -> None:
@@ -127,6 +129,12 @@ class SshFiles:
             os.replace(draft, path)
         except OSError as error:
             raise Invalid(f"cannot write {path}: {error.strerror}") from None
+
+
+def block(name: str, sandbox_id: str, options: dict[str, str]) -> str:
+    """A Host block: by its name, and by its id, which stays when the name changes."""
+    lines = [f"Host {name}{SUFFIX} {sandbox_id}{SUFFIX}", *(f"  {key} {value}" for key, value in options.items())]
+    return "\n".join(lines)
 
 
 def quoted(path: Path) -> str:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from skerry.errors import NotFound
+from skerry.model.guest_service import GuestService, GuestServiceSpec, GuestServiceState, GuestServiceStatus
 from skerry.model.sandbox import Sandbox
-from skerry.model.service import Service, ServiceSpec, ServiceState, ServiceStatus
 
 if TYPE_CHECKING:
     from tests.client.fake_control import FakeControl
 
 STATES = {
-    "start": ServiceState.STARTING,
-    "stop": ServiceState.STOPPED,
-    "restart": ServiceState.STARTING,
+    "start": GuestServiceState.STARTING,
+    "stop": GuestServiceState.STOPPED,
+    "restart": GuestServiceState.STARTING,
 }
 
 
-class FakeServices:
+class FakeGuestServices:
     def __init__(self, control: FakeControl) -> None:
         self._control = control
 
@@ -42,8 +42,8 @@ class FakeServices:
 
     async def _put(self, request: web.Request) -> web.Response:
         name = request.match_info["service"]
-        spec = ServiceSpec.model_validate_json(await request.read())
-        sandbox = self._with(self._sandbox(request), name, ServiceState.HEALTHY, spec)
+        spec = GuestServiceSpec.model_validate_json(await request.read())
+        sandbox = self._with(self._sandbox(request), name, GuestServiceState.HEALTHY, spec)
         return web.json_response(text=service(sandbox, name).model_dump_json())
 
     async def _remove(self, request: web.Request) -> web.Response:
@@ -71,14 +71,14 @@ class FakeServices:
             raise NotFound(f"sandbox {sandbox.name} has no service {name}")
         return sandbox, name
 
-    def _with(self, sandbox: Sandbox, name: str, state: ServiceState, spec: ServiceSpec) -> Sandbox:
+    def _with(self, sandbox: Sandbox, name: str, state: GuestServiceState, spec: GuestServiceSpec) -> Sandbox:
         services = {**sandbox.spec.services, name: spec}
         statuses = [status for status in sandbox.services if status.name != name]
-        statuses.append(ServiceStatus(name=name, state=state, since=datetime.now(UTC)))
+        statuses.append(GuestServiceStatus(name=name, state=state, since=datetime.now(UTC)))
         spec_now = sandbox.spec.model_copy(update={"services": services})
         return self._control.change(sandbox, spec=spec_now, services=tuple(statuses))
 
 
-def service(sandbox: Sandbox, name: str) -> Service:
+def service(sandbox: Sandbox, name: str) -> GuestService:
     status = next((status for status in sandbox.services if status.name == name), None)
-    return Service(name=name, spec=sandbox.spec.services[name], status=status)
+    return GuestService(name=name, spec=sandbox.spec.services[name], status=status)

@@ -1,0 +1,212 @@
+"""What every command of `skerry bench` is told alike: where to, with what data, under what load; and the plan of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from skerry.cli.invocation import Invocation
+from skerry.cli.options import DURATION
+from skerry.errors import Invalid
+
+if TYPE_CHECKING:
+    from skerry.bench.plan import Plan
+
+F = TypeVar("F", bound=Callable[..., Any])
+KEY_VARIABLES = ("SKERRY_BENCH_KEY", "OPENAI_API_KEY")
+DATA = ("input_tokens", "output_tokens", "turns", "think", "prefix_tokens", "prefix_groups")
+KINDS = ("jsonl", "csv", "sharegpt", "log", "mooncake", "azure", "bailian")
+SAME = (
+    "url",
+    "socket",
+    "model",
+    "api",
+    "tokenizer",
+    "warmup",
+    "cooldown",
+    "timeout",
+    "workers",
+    "seed",
+    "slo",
+    "metrics_url",
+    "cost_per_hour",
+)
+LOAD = ("rate", "arrival", "burstiness", "concurrency", "ramp", "duration", "requests", "in_flight_max")
+
+_TARGET = (
+    click.option("--url", "--base-url", metavar="URL", help="Of the server, such as http://127.0.0.1:8000."),
+    click.option("--socket", metavar="PATH", type=click.Path(), help="Unix socket to connect to instead."),
+    click.option("--model", "-m", metavar="NAME", help="What requests say as model."),
+    click.option(
+        "--api",
+        type=click.Choice(["chat", "completions", "responses", "embeddings", "rerank", "transcriptions", "speech"]),
+        default="chat",
+        help="What is asked [chat].",
+    ),
+    click.option("--no-stream", is_flag=True, help="Have each answer in one piece."),
+    click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="Sent with each. Repeat."),
+    click.option("--insecure", is_flag=True, help="Take any certificate."),
+)
+_DATA = (
+    click.option("--sound", metavar="N", help="Seconds of sound in each turn, for transcriptions: 10, U(5,30)."),
+    click.option(
+        "--input-tokens",
+        "--isl",
+        "--random-input-len",
+        metavar="N",
+        default="256",
+        help="Each turn: 64, U(32,256), N(mean,dev) [256].",
+    ),
+    click.option(
+        "--output-tokens", "--osl", "--random-output-len", metavar="N", default="128", help="Asked for, likewise [128]."
+    ),
+    click.option("--turns", metavar="N", default="1", help="Of each conversation, likewise [1]."),
+    click.option("--think", metavar="TIME", type=DURATION, default=0.0, help="Mean time between two turns [0s]."),
+    click.option(
+        "--prefix-tokens",
+        "--random-prefix-len",
+        metavar="N",
+        type=int,
+        default=0,
+        help="Of a system prompt that many share [0].",
+    ),
+    click.option("--prefix-groups", metavar="N", type=int, default=1, help="So many different ones [1]."),
+    click.option("--image", "images", metavar="WxH", multiple=True, help="A picture in each turn, 512x512. Repeat."),
+    click.option(
+        "--data",
+        metavar="[KIND:]FILE",
+        help="Requests of a file: jsonl, csv, sharegpt, log, mooncake, azure or bailian.",
+    ),
+    click.option("--tokenizer", metavar="PATH", help="tokenizer.json, or a model's name on the hub, for exact counts."),
+    click.option("--no-ignore-eos", is_flag=True, help="Let answers end when the model wants."),
+)
+_LOAD = (
+    click.option("--rate", "--request-rate", metavar="N", type=float, help="Begin N a second, whatever comes back."),
+    click.option(
+        "--arrival",
+        "--arrival-pattern",
+        type=click.Choice(["poisson", "constant", "gamma"]),
+        help="How they are spread, with --rate [poisson].",
+    ),
+    click.option(
+        "--burstiness", metavar="X", type=float, help="With gamma: below 1 burstier than Poisson, above calmer."
+    ),
+    click.option(
+        "--concurrency",
+        "--max-concurrency",
+        "--num-concurrency",
+        metavar="N",
+        type=int,
+        help="N users who each wait for the answer.",
+    ),
+    click.option("--ramp", metavar="TIME", type=DURATION, help="Users begin one by one over so long a time."),
+    click.option("--duration", "--benchmark-duration", metavar="TIME", type=DURATION, help="Begin none after so long."),
+    click.option(
+        "--requests", "--num-prompts", "--request-count", "-n", metavar="N", type=int, help="Begin no more than N."
+    ),
+    click.option("--in-flight-max", metavar="N", type=int, help="With --rate: send no more than N at once."),
+    click.option("--trace", "--fixed-schedule", is_flag=True, help="Send at the times that the file has."),
+    click.option("--trace-speed", metavar="X", type=float, default=1.0, help="2: twice as quick [1]."),
+)
+_HOW = (
+    click.option("--metrics-url", metavar="URL", help="Of the server's own metrics, read each second beside."),
+    click.option("--cost-per-hour", metavar="X", type=float, help="Of all that serves: tells what tokens cost."),
+    click.option("--warmup", metavar="TIME", type=DURATION, default=0.0, help="Not counted, at the beginning [0s]."),
+    click.option("--cooldown", metavar="TIME", type=DURATION, default=0.0, help="Nor at the end [0s]."),
+    click.option("--timeout", metavar="TIME", type=DURATION, default=600.0, help="For each answer [10m]."),
+    click.option("--workers", metavar="N", type=int, default=1, help="Processes that send [1]."),
+    click.option("--seed", "--random-seed", metavar="N", type=int, default=0, help="Of what is drawn by lot [0]."),
+)
+
+
+def _all(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    def wrap(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return wrap
+
+
+target_options = _all((*_TARGET, *_DATA, *_HOW))
+load_options = _all(_LOAD)
+
+
+def said(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def body_of(invocation: Invocation, given: dict[str, Any], load: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Of a plan. `load`: in the place of what options say. Raises Invalid."""
+    data: dict[str, Any] = {name: given[name] for name in DATA}
+    if given["images"]:
+        data["image_sizes"] = list(given["images"])
+    if given["sound"] is not None:
+        data["sound"] = given["sound"]
+    if given["data"] is not None:
+        data |= file_of(given["data"])
+    if load is None:
+        load = {name: given[name] for name in LOAD if given[name] is not None}
+        if given["trace"]:
+            load |= {"trace": True, "scale": given["trace_speed"]}
+    return {
+        **{name: given[name] for name in SAME if given.get(name) is not None},
+        "stream": not given["no_stream"],
+        "verify": not given["insecure"],
+        "ignore_eos": not given["no_ignore_eos"],
+        "headers": _headers(invocation, given["headers"]),
+        "data": [data],
+        "load": load,
+    }
+
+
+def overrides(context: click.Context, invocation: Invocation, given: dict[str, Any]) -> dict[str, Any]:
+    """What goes before a file of plans: what was said on the command line. Raises Invalid."""
+    found = {name: given[name] for name in SAME if said(context, name)}
+    if headers := _headers(invocation, given["headers"]):
+        found["headers"] = headers
+    return found
+
+
+def plan_of(body: dict[str, Any]) -> Plan:
+    """Raises Invalid."""
+    from pydantic import ValidationError
+
+    from skerry.bench.plan import Plan
+    from skerry.model.explain import explain
+
+    for name in ("url", "model"):
+        if name not in body:
+            raise Invalid(f"{name}: give --{name}", field=name)
+    try:
+        return Plan.model_validate(body)
+    except ValidationError as error:
+        raise explain(error, Plan) from None
+
+
+def file_of(text: str) -> dict[str, Any]:
+    """`KIND:FILE`, or a file whose ending says what it is."""
+    kind, colon, path = text.partition(":")
+    if colon and kind in KINDS:
+        return {"kind": kind, "path": path}
+    suffix = Path(text).suffix
+    known = {".jsonl": "jsonl", ".csv": "csv", ".json": "sharegpt", ".log": "log"}
+    if suffix not in known:
+        raise Invalid(f"data: {text[:200]!r}: which kind? give KIND:FILE; known are {', '.join(KINDS)}", field="data")
+    return {"kind": known[suffix], "path": text}
+
+
+def _headers(invocation: Invocation, headers: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon:
+            raise Invalid(f"header: {header[:60]!r} is not allowed; give NAME:VALUE", field="header")
+        found[name.strip()] = value.strip()
+    key = next((invocation.environ[name] for name in KEY_VARIABLES if invocation.environ.get(name)), None)
+    if key and not any(name.lower() == "authorization" for name in found):
+        found["Authorization"] = f"Bearer {key}"
+    return found

@@ -1,0 +1,91 @@
+"""Models, for programs: fetch, convert, package, delete. Blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from skerry.client import flows, parse
+from skerry.client.calls import models as calls
+
+if TYPE_CHECKING:
+    from skerry.client.transport import Transport
+    from skerry.model.weights import Model, ModelFile
+
+TIMEOUT_S = 86_400.0
+"""A large model over a slow line; what was fetched by then stays, and the next pull goes on from there."""
+
+
+class Models:
+    """A sandbox mounts one by its spec: `mounts=["model://qwen2.5-0.5b"]`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def pull(
+        self,
+        source: str,
+        name: str | None = None,
+        *,
+        endpoint: str | None = None,
+        secret: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Model:
+        """`source`: hf://OWNER/NAME[@REVISION][/FILE], s3://BUCKET/PREFIX, oci://HOST/NAME:TAG, ollama://NAME:TAG, a
+        shared folder of the server, VOLUME:/FOLDER. One that is there already is answered with."""
+        return self._made(source, timeout_s, name=name, endpoint=endpoint, secret=secret)
+
+    def convert(self, ref: str, name: str, *, to: str = "f16", timeout_s: float = TIMEOUT_S) -> Model:
+        """A GGUF file of the safetensors of the model `ref`: f32, f16 or q8_0."""
+        return self._made(f"model://{ref}", timeout_s, name=name, convert=to)
+
+    def package(
+        self,
+        source: str,
+        name: str,
+        *,
+        template: str | None = None,
+        system: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        license: str | None = None,
+        adapters: Sequence[str] = (),
+        timeout_s: float = TIMEOUT_S,
+    ) -> Model:
+        """A model of the same files as `source` (model://NAME, or as for `pull`), with more said of it."""
+        return self._made(
+            source,
+            timeout_s,
+            name=name,
+            template=template,
+            system=system,
+            parameters=parameters,
+            license=license,
+            adapters=adapters,
+        )
+
+    def get(self, ref: str) -> Model:
+        return self._transport.send(calls.get(ref))
+
+    def files(self, ref: str) -> list[ModelFile]:
+        return self._transport.send(calls.files(ref))
+
+    def list(self, name: str | None = None) -> list[Model]:
+        """Those that match; `name` is a prefix."""
+        items = self._transport.run(
+            flows.gather(lambda token: calls.list_page(name=name, limit=flows.PAGE_ITEMS, page_token=token))
+        )
+        return [parse.model(item) for item in items]
+
+    def delete(self, ref: str) -> None:
+        """Raises InUse while a sandbox mounts it."""
+        self._transport.run(flows.settle(lambda wait_s: calls.delete(ref, wait_s)))
+
+    def _made(self, source: str, timeout_s: float, **given: Any) -> Model:
+        made = self._transport.run(
+            flows.settle(
+                lambda wait_s: calls.create(source, **given, wait_s=wait_s),
+                lambda body: calls.get(body["id"]),
+                timeout_s=timeout_s,
+            )
+        )
+        return parse.model(made)

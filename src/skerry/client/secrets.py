@@ -1,0 +1,35 @@
+"""Secrets, for programs: set one, see what is known of it, delete it. Blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from skerry.client import flows, parse
+from skerry.client.calls import secrets as calls
+
+if TYPE_CHECKING:
+    from skerry.client.transport import Transport
+    from skerry.model.secret import Secret, SecretWithUsers
+
+
+class Secrets:
+    """A sandbox takes one by its spec, `secrets=["token=API_TOKEN"]`. No value is ever answered with."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def set(self, name: str, value: str | bytes, *, labels: Mapping[str, str] | None = None) -> Secret:
+        """A new one, or the next version: sandboxes that run keep what they have until their next start."""
+        return self._transport.send(calls.set_value(name, value, labels))
+
+    def get(self, ref: str) -> SecretWithUsers:
+        return self._transport.send(calls.get(ref))
+
+    def list(self) -> list[Secret]:
+        items = self._transport.run(flows.gather(lambda token: calls.list_page(page_token=token)))
+        return [parse.secret(item) for item in items]
+
+    def delete(self, ref: str, *, force: bool = False) -> None:
+        """Raises InUse while a sandbox names it, unless by `force`."""
+        self._transport.json(calls.delete(ref, force=force))
