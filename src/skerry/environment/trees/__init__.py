@@ -1,0 +1,1 @@
+"""Trees of files on this machine and in sandboxes: looked through, compared and packed."""
