@@ -9,7 +9,7 @@ demo:  ## watch real sandboxes being made, wrecked, rolled back and forked
 
 test:  ## every test, the ones with real sandboxes included; as root
 	@scripts/bootstrap test
-	@$(PYTHON) -m pytest $(ARGS)
+	@scripts/test $(ARGS)
 
 lint:  ## style, types, layers
 	@scripts/bootstrap lint
@@ -23,9 +23,9 @@ format:  ## rewrite the source in the project's style
 	@.venv/bin/ruff check --fix --exit-zero .
 	@.venv/bin/ruff format .
 
-bench:  ## every figure of the README beside its peer; as root, takes about ten minutes
+bench:  ## every figure of the README beside its peer; as root, takes long
 	@scripts/bootstrap bench
-	@for script in sandbox_life cli_start density api_load network_setup proxy sleep_wake; do $(PYTHON) benchmarks/$$script.py || exit 1; done
+	@for script in sandbox_life cli_start density api_load network_setup proxy sleep_wake up heavy_tail scheduler_quality scheduler_throughput scheduler_system gateway routing autoscale bench_tool; do $(PYTHON) benchmarks/$$script.py || exit 1; done
 
 lock:  ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile -q pyproject.toml --extra dev --extra postgres --generate-hashes --python-version 3.11 -o requirements.lock

@@ -24,6 +24,7 @@ import base_image
 import click
 
 import skerry as skerry_package
+from skerry.runtime.container.memory import memory_folder
 from skerry.settings import Settings
 
 READY_S_MAX = 120
@@ -182,6 +183,7 @@ class Served:
         groups = ["find", "/sys/fs/cgroup", "-depth", "-type", "d", "-path", f"*/skerry-{self.settings.instance}*"]
         subprocess.run([*groups, "-exec", "rmdir", "{}", ";"], capture_output=True, check=False)
         shutil.rmtree(self.settings.run_path, ignore_errors=True)
+        shutil.rmtree(memory_folder(self.settings.run_path), ignore_errors=True)
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def _delete_all(self) -> None:

@@ -38,6 +38,25 @@ ASLEEP_S_MAX = 20
 PORT = 8000
 SERVE = f"exec python3 -m http.server {PORT}"
 PEER_ROUNDS = 5
+ENVIRONMENT = f"""\
+version: 1
+name: demo
+networks: {{backend: {{}}}}
+templates:
+  machine:
+    image: {IMAGE}
+    memory: 256MiB
+    networks: [backend]
+    provision: [{{name: note, run: hostname > /srv/note}}]
+sandboxes:
+  server:
+    extends: machine
+    services: {{web: {{command: exec python3 -m http.server --directory /srv 80, port: 80}}}}
+  agent:
+    extends: machine
+    count: 2
+    depends_on: {{server: healthy}}
+"""
 SUM = "import math; print('1000! has', len(str(math.factorial(1000))), 'digits')"
 ROLL = "import random, socket; print(socket.gethostname(), 'rolls', random.SystemRandom().randint(1, 6))"
 
@@ -141,6 +160,7 @@ def tell_story(client: Client, steps: Steps) -> None:
         sleep_and_wake(client, steps)
         close_off(box, steps)
         stop_and_start(box, steps)
+        bring_up(steps)
     finally:
         steps.title("Clean up")
         steps.run("delete", "Delete every sandbox of the demo", lambda: delete_all(client))
@@ -235,6 +255,32 @@ def stop_and_start(box: Sandbox, steps: Steps) -> None:
     steps.run("stop", "Stop it; its disk stays", lambda: box.stop(grace_s=0))
     steps.run("start", "Start it again", box.start)
     steps.show(box.commands.run("python3 /srv/sum.py", check=True).stdout)
+
+
+def bring_up(steps: Steps) -> None:
+    """With the command line, as whole processes, since that is how a file is used."""
+    steps.title("A whole environment from one file")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "skerry.yaml").write_text(ENVIRONMENT)
+
+        def skerry(*words: str) -> str:
+            program = str(Path(sys.executable).with_name("skerry"))
+            environ = {**os.environ, "SKERRY_DATA_DIR": str(DATA_DIR), "XDG_STATE_HOME": folder}
+            ran = subprocess.run([program, *words], cwd=folder, env=environ, capture_output=True, text=True)
+            if ran.returncode:
+                raise SystemExit(f"\nskerry {' '.join(words)} failed:\n{ran.stderr}")
+            return ran.stdout
+
+        steps.run("up", "skerry up: a server and two agents, and their network", lambda: skerry("up"))
+        again = steps.run("up_again", "skerry up again", lambda: skerry("up"))
+        steps.show(again)
+        ask = "import urllib.request; print(urllib.request.urlopen('http://server/note').read().decode())"
+        steps.run(
+            "ask", "An agent asks the server by its name", lambda: skerry("exec", "agent-1", "--", "python3", "-c", ask)
+        )
+        skerry("exec", "agent-2", "--", "rm", "-rf", "/usr")
+        steps.run("reset", "Wreck the other one, put it back as it was set up", lambda: skerry("reset", "agent-2"))
+        steps.run("destroy", "Take it all down", lambda: skerry("destroy", "--yes"))
 
 
 def delete_all(client: Client) -> None:

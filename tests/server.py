@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -12,31 +14,78 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from skerry.runtime.container.memory import memory_folder
 from skerry.serve.exits import ExitFiles, start_time_ticks
 from skerry.settings import Settings
 from tests import machine
 
 READY_S_MAX = 60.0
 GONE_S_MAX = 10.0
+BOOTSTRAPS_MAX = 3
 CACHE = Path("/var/tmp/skerry-test")
 SITE = Path(__file__).parent / "faults" / "site"
 
 
+@contextlib.contextmanager
+def once() -> Iterator[None]:
+    """One run at a time makes what is kept on this machine; whoever waited finds it made."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def rootfs_archive() -> Path:
     """A docker-archive of a minimal Debian 12, made once on this machine by the same tool that recipes use."""
-    archive = CACHE / "debian-12.oci.tar"
-    if archive.exists():
-        return archive
-    CACHE.mkdir(parents=True, exist_ok=True)
-    tree = CACHE / "debian-12-minbase.tar"
-    if not tree.exists():
+    archive, tree = CACHE / "debian-12.oci.tar", debian_tree()
+    with once():
+        return archive if archive.exists() else oci_archive(tree, archive)
+
+
+def debian_tree(*packages: str) -> Path:
+    """The root file system as a tar, with `packages` in it; made once on this machine."""
+    tree = CACHE / f"{'-'.join(['debian-12', *packages])}-minbase.tar"
+    with once():
+        if tree.exists():
+            return tree
         scratch = tree.with_suffix(".part.tar")
-        subprocess.run(["mmdebstrap", "--variant=minbase", "--quiet", "bookworm", str(scratch)], check=True)
+        include = [f"--include={','.join(packages)}"] if packages else []
+        _bootstrap(["mmdebstrap", "--variant=minbase", *include, "--quiet", "bookworm", str(scratch)])
         scratch.rename(tree)
-    return oci_archive(tree, archive)
+    return tree
+
+
+def _bootstrap(command: list[str]) -> None:
+    """An archive of packages that does not answer for a moment is not what is tested here."""
+    for _ in range(BOOTSTRAPS_MAX - 1):
+        if subprocess.run(command, check=False).returncode == 0:
+            return
+    subprocess.run(command, check=True)
+
+
+def debian_packages(*packages: str) -> Path:
+    """What `packages` add to the minimal Debian, as a tar for a sandbox of it: far sooner there than an image."""
+    import tarfile
+
+    layer = CACHE / f"{'-'.join(['debian-12', *packages])}-layer.tar"
+    if layer.exists():
+        return layer
+    scratch = layer.with_suffix(".part.tar")
+    with (
+        tarfile.open(debian_tree()) as base,
+        tarfile.open(debian_tree(*packages)) as whole,
+        tarfile.open(scratch, "w") as tar,
+    ):
+        there = {member.name: (member.size, member.mtime) for member in base}
+        for member in whole:
+            is_file = not member.isdir() and not member.isdev() and not member.name.startswith("./dev/")
+            if is_file and there.get(member.name) != (member.size, member.mtime):
+                tar.addfile(member, whole.extractfile(member) if member.isreg() else None)
+    scratch.rename(layer)
+    return layer
 
 
 def oci_archive(tree: Path, archive: Path) -> Path:
@@ -136,6 +185,8 @@ class Server:
         )
         self.faults = data_dir / "faults"
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopped: set[str] = set()
+        """On purpose: nobody revives them."""
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.settings.run_path.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.settings.run_path / "exits").mkdir(exist_ok=True)
@@ -146,6 +197,7 @@ class Server:
 
     def start(self, *names: str) -> None:
         for name in names or ("agent", "control"):
+            self._stopped.discard(name)
             environment = os.environ | {
                 "SKERRY_SETTINGS_JSON": self.settings.model_dump_json(exclude_none=True),
                 "SKERRY_FAULTS": str(self.faults),
@@ -185,6 +237,7 @@ class Server:
 
     def stop(self, *names: str) -> None:
         for name in names or ("gateway", "control", "agent"):
+            self._stopped.add(name)
             child = self._children.get(name)
             if child is not None and child.poll() is None:
                 child.terminate()
@@ -196,7 +249,7 @@ class Server:
 
     def revive(self) -> None:
         """Start whatever has died, as the supervisor would."""
-        dead = [name for name in self._children if not self.alive(name)]
+        dead = [name for name in self._children if not self.alive(name) and name not in self._stopped]
         if dead:
             self.start(*dead)
 
@@ -246,4 +299,5 @@ class Server:
         table = f"skerry_{self.settings.instance}"
         subprocess.run(["nft", "delete", "table", "inet", table], capture_output=True, check=False)
         shutil.rmtree(self.settings.run_path, ignore_errors=True)
+        shutil.rmtree(memory_folder(self.settings.run_path), ignore_errors=True)
         shutil.rmtree(self.settings.data_dir, ignore_errors=True)

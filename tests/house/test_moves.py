@@ -13,9 +13,22 @@ import skerry.control.intents
 import skerry.control.reconcile
 from skerry.model.checkpoint import CHECKPOINT_MOVES
 from skerry.model.image import IMAGE_MOVES
+from skerry.model.job import JOB_MOVES, TASK_MOVES
 from skerry.model.sandbox import AT_REST, FINAL, MOVES, S
+from skerry.model.service import SERVICE_MOVES
+from skerry.model.volume import VOLUME_MOVES
+from skerry.model.weights import MODEL_MOVES
 
-TABLES: tuple[Mapping[tuple[Any, Any], str], ...] = (MOVES, CHECKPOINT_MOVES, IMAGE_MOVES)
+TABLES: tuple[Mapping[tuple[Any, Any], str], ...] = (
+    MOVES,
+    CHECKPOINT_MOVES,
+    IMAGE_MOVES,
+    VOLUME_MOVES,
+    MODEL_MOVES,
+    JOB_MOVES,
+    TASK_MOVES,
+    SERVICE_MOVES,
+)
 
 
 def classes_with_moves(package: Any) -> list[tuple[str, type]]:

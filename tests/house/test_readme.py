@@ -21,6 +21,8 @@ FIGURES = (
     "sleep_wake/cold_ms_p50",
     "api_load/failures",
     "proxy/throughput",
+    "up/first_ms",
+    "up/no_change_ms",
     "proxy/latency_ms_p50",
 )
 
@@ -51,7 +53,7 @@ def test_every_link_leads_somewhere() -> None:
         ROOT / "README.md",
         *ROOT.glob("*.md"),
         *(ROOT / "docs").rglob("*.md"),
-        *(ROOT / "examples").rglob("*.md"),
+        *(ROOT / "examples").glob("*/*.md"),
     ]:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target:

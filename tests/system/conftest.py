@@ -39,7 +39,13 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(shared_folder: Path) -> Iterator[Server]:
-    server = make_server("10.221.0.0/20", share=[shared_folder], ssh_listen=f"127.0.0.1:{free_port()}")
+    server = make_server(
+        "10.221.0.0/20",
+        share=[shared_folder],
+        ssh_listen=f"127.0.0.1:{free_port()}",
+        webhooks_private=True,
+        job_subnets="10.205.0.0/16",
+    )
     try:
         server.start()
         with connect(server) as client:

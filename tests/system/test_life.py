@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 
 from skerry import Client, Sandbox
+from skerry.client import shares
+from skerry.client.agent import AgentClient
 from skerry.errors import AlreadyExists, Conflict, Invalid, NotFound, Protected
+from skerry.model.order import Order, Presence, Report
 from skerry.model.sandbox import ExitReason, S
 from tests.server import Server
 
@@ -60,7 +67,7 @@ def test_list_filters_by_label_state_and_name(client: Client) -> None:
         assert "filter-one" not in [s.name for s in client.sandboxes.list(state="stopped")]
 
 
-def test_the_main_process_is_logged_and_its_end_stops_the_sandbox(client: Client) -> None:
+def test_the_main_process_is_logged_and_its_end_stops_the_sandbox(client: Client, server: Server) -> None:
     command = "for n in 1 2 3; do echo line $n; done; exit 7"
     sandbox = client.sandboxes.create(IMAGE, command=command)
     until(lambda: sandbox.info().state is S.STOPPED)
@@ -69,7 +76,17 @@ def test_the_main_process_is_logged_and_its_end_stops_the_sandbox(client: Client
     assert (ended.reason, ended.code) == (ExitReason.EXITED, 7)
     assert sandbox.logs() == "line 1\nline 2\nline 3\n"
     assert sandbox.logs(tail=1) == "line 3\n"
+    again = asyncio.run(start_again(server, sandbox.id))
+    assert (again.presence, again.exit) == (Presence.STOPPED, ended), "an order delivered twice is carried out once"
+    assert sandbox.logs() == "line 1\nline 2\nline 3\n"
     sandbox.delete()
+
+
+async def start_again(server: Server, sandbox_id: str) -> Report:
+    """As control does that was cut off before it heard the answer."""
+    entry = json.loads((server.settings.data_dir / f"agent/sandboxes/{sandbox_id}.json").read_bytes())
+    async with AgentClient(server.settings.agent_socket) as agent:
+        return await agent.start(Order.model_validate(entry["order"]))
 
 
 def test_out_of_memory_is_called_so(client: Client) -> None:
@@ -113,6 +130,44 @@ def test_host_folders_appear_with_their_owners_and_only_shared_ones(client: Clie
         assert sandbox.files.read("/data/reply") == b"from the guest\n"
     with pytest.raises(Invalid, match=r"mounts\[0\].source: /etc is not shared"):
         client.sandboxes.create(IMAGE, mounts=["/etc:/host-etc"])
+
+
+def test_the_owner_of_a_host_folder_and_the_user_inside_are_one(client: Client, shared_folder: Path) -> None:
+    def ids(path: Path) -> tuple[int, int]:
+        found = path.lstat()
+        return found.st_uid, found.st_gid
+
+    for name, owner, user in (("ann", 1000, None), ("bob", 70_000, "nobody"), ("root", 0, "1000:1000")):
+        folder = shared_folder / name
+        folder.mkdir()
+        (folder / "theirs").touch()
+        (folder / "other").touch()
+        for path, uid in ((folder, owner), (folder / "theirs", owner), (folder / "other", 5)):
+            os.chown(path, uid, uid)
+        with client.sandboxes.create(IMAGE, user=user, mounts=[f"{folder}:/srv:owner"]) as box:
+            me = box.commands.run("id -u; id -g").stdout.split()
+            seen = box.commands.run("cd /srv && touch mine && stat -c '%u %g' theirs mine other").stdout.split()
+            assert seen == [*me, *me, "5", "5"], name
+            assert ids(folder / "mine") == (owner, owner)
+            box.commands.run("cd /srv && touch swapped && chown 1000:1000 swapped", user="root")
+            assert ids(folder / "swapped") == {"ann": (0, 0), "bob": (1000, 1000), "root": (0, 0)}[name]
+
+
+def test_a_folder_is_shared_without_a_restart_and_no_longer(client: Client, server: Server, tmp_path: Path) -> None:
+    environ = {"SKERRY_DATA_DIR": str(server.settings.data_dir), "SKERRY_RUN_DIR": str(server.settings.run_path)}
+    with pytest.raises(Invalid, match="skerry share add"):
+        client.sandboxes.create(IMAGE, mounts=[f"{tmp_path}:/srv"])
+    shares.add(tmp_path, environ)
+    with client.sandboxes.create(IMAGE, mounts=[f"{tmp_path}:/srv"]) as box:
+        box.sleep(cold=True, force=True)
+        shares.remove(tmp_path, environ)
+        with pytest.raises(Invalid, match="not below a folder this machine shares"):
+            box.wake()
+        shares.add(tmp_path, environ)
+        box.wake()
+        box.commands.run("touch /srv/here", check=True)
+    shares.remove(tmp_path, environ)
+    assert (tmp_path / "here").exists()
 
 
 def test_nothing_is_left_of_a_deleted_sandbox(client: Client, server: Server) -> None:

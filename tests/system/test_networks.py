@@ -43,7 +43,12 @@ def lab(server: Server, client: Client) -> Iterator[Lab]:
         client.sandboxes.create(IMAGE, name="db", networks=[f"back:{DB}"], command=["perl", "-e", SERVE]),
         client.sandboxes.create(IMAGE, name="web", networks=[f"back:{WEB}", "front"], command=["perl", "-e", SERVE]),
         client.sandboxes.create(
-            IMAGE, name="cache", networks=[f"front:{CACHE}"], network=False, command=["perl", "-e", SERVE]
+            IMAGE,
+            name="cache",
+            hostname="store",
+            networks=[f"front:{CACHE}"],
+            network=False,
+            command=["perl", "-e", SERVE],
         ),
     ]
     yield Lab(server, client, *boxes)
@@ -95,6 +100,9 @@ def test_members_reach_each_other_and_nobody_else_does(lab: Lab) -> None:
 
 def test_names_lead_to_members_and_are_told_to_members_only(lab: Lab) -> None:
     assert (found(lab.web, "db"), found(lab.web, "db.back"), found(lab.web, "cache")) == (DB, DB, CACHE)
+    assert (found(lab.web, "store"), found(lab.web, "store.front")) == (CACHE, CACHE), "by its hostname too"
+    # Its own name leads it to where the others find it, which it may tell them.
+    assert lab.cache.commands.run("hostname; tail -1 /etc/hosts").stdout.split() == ["store", CACHE, "store"]
     assert found(lab.web, "web.back") == WEB, "its own, to tell others"
     assert (found(lab.web, "db.front"), found(lab.db, "cache.front"), found(lab.db, "cache")) == ("", "", "")
     assert (found(lab.cache, "web"), found(lab.cache, "db")) == (front_of(lab.web), "")

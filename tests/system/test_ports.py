@@ -20,7 +20,7 @@ import pytest
 
 from skerry import Client, Sandbox
 from skerry.client import AsyncClient
-from skerry.errors import Conflict, Failed, InUse, Unavailable
+from skerry.errors import Conflict, InUse, Unavailable
 from skerry.model.port import Protocol
 from skerry.model.sandbox import S
 from tests.server import Server
@@ -167,9 +167,9 @@ def test_collisions_are_refused_with_the_owners_name(client: Client, box: Sandbo
         box.stop()
     box.update(ports=[f"{number}:80"])
     with socket.create_server(("127.0.0.1", number)):
-        with pytest.raises(Failed, match=f"another program of this machine listens on 127.0.0.1:{number}"):
+        with pytest.raises(InUse, match=f"another program of this machine listens on 127.0.0.1:{number}"):
             box.start()
-        assert box.state is S.FAILED
+        assert box.state is S.STOPPED
     box.start()
     assert ask(number) == b"hello"
 

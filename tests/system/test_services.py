@@ -9,8 +9,8 @@ import pytest
 
 from skerry import Client, Sandbox
 from skerry.errors import InUse, Invalid
+from skerry.model.guest_service import GuestServiceState
 from skerry.model.sandbox import S
-from skerry.model.service import ServiceState
 from tests.server import Server
 from tests.system.conftest import IMAGE
 from tests.system.services_world import all_healthy, ask, history, kinds, states, until, web
@@ -73,11 +73,11 @@ def test_policies_and_tasks(client: Client) -> None:
         assert box.services.logs("after") == "made\n", "who needs a task waits for its end"
         until(lambda: next(s for s in box.info().services if s.name == "tried").restarts >= 2)
         found = {status.name: (status.state, status.reason) for status in box.info().services}
-        assert found["task"] == (ServiceState.DONE, "it ended with code 0")
-        assert found["failing"] == (ServiceState.FAILED, "it ended with code 3")
-        assert found["blocked"] == (ServiceState.WAITING, "waits for failing")
-        assert found["missing"][0] in (ServiceState.BACKING_OFF, ServiceState.STARTING)
-        assert found["stranger"][0] in (ServiceState.BACKING_OFF, ServiceState.STARTING)
+        assert found["task"] == (GuestServiceState.DONE, "it ended with code 0")
+        assert found["failing"] == (GuestServiceState.FAILED, "it ended with code 3")
+        assert found["blocked"] == (GuestServiceState.WAITING, "waits for failing")
+        assert found["missing"][0] in (GuestServiceState.BACKING_OFF, GuestServiceState.STARTING)
+        assert found["stranger"][0] in (GuestServiceState.BACKING_OFF, GuestServiceState.STARTING)
         reasons = {status.name: status.reason for status in box.info().services if status.reason}
         until(lambda: reasons.update({s.name: s.reason for s in box.info().services if s.reason}) or len(reasons) >= 6)
         assert reasons["missing"] == "its command was not found"
@@ -161,7 +161,7 @@ def test_stopped_started_restored_and_forked(client: Client, box: Sandbox) -> No
 def test_by_hand_and_by_a_request_to_its_port(server: Server, box: Sandbox) -> None:
     stopped = box.services.stop("web")
     assert stopped.status is not None
-    assert stopped.status.state is ServiceState.STOPPED
+    assert stopped.status.state is GuestServiceState.STOPPED
     box.services.stop("db")
     assert history(box)[-2:] == ["ended web", "ended db"]
     time.sleep(0.7)

@@ -1,0 +1,26 @@
+"""An engine of ours in a real sandbox: its code comes along in a variable, and nothing but Python is there."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+from skerry import Client
+from tests.server import CACHE, Server, debian_tree, oci_archive
+from tests.system.test_services_noun import skerry
+
+
+def test_the_simulator_answers_from_its_sandbox(server: Server, client: Client) -> None:
+    archive = oci_archive(debian_tree("python3", "cloud-init"), CACHE / "debian-12-python3.oci.tar")
+    skerry(server, "image", "upload", str(archive), "--name", "python3")
+    options = ("--option", "speed=50", "--option", "load-s=0.5")
+    out = skerry(server, "service", "create", "tide", "--engine", "simulator", "--image", "python3", *options, "--json")
+    made = json.loads(out)
+    assert (made["status"], made["ready"]) == ("healthy", 1)
+    box = client.sandboxes.get(made["replicas"][0]["sandbox"])
+    body = {"model": "tide", "messages": [{"role": "user", "content": "Who sees it?"}], "max_tokens": 8}
+    request = urllib.request.Request(f"http://{box.address}:8000/v1/chat/completions", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["usage"]["completion_tokens"] == 8
+    client.services.delete("tide", now=True)
+    client.images.delete("python3")
