@@ -1,11 +1,16 @@
-"""llama.cpp: `llama-server`, for GGUF files, on processors as well as on accelerators."""
+"""llama.cpp: `llama-server`, for GGUF files, on processors as well as on accelerators.
+
+Where an image has no such program but the Python package `xllamacpp`, which has the same server in it, that one.
+"""
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from skerry.engines import carried
 from skerry.engines.contract import Capability, Launch, Metrics, Place
 from skerry.engines.launching import launch, model_of, names, no_adapters, no_roles
 from skerry.engines.options import Count, EngineOptions, Text, read
@@ -14,9 +19,12 @@ from skerry.model.service import EngineName, ServiceSpec
 IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
 IMAGE_CUDA = "ghcr.io/ggml-org/llama.cpp:server-cuda"
 HTTP_PORT = 8080
+FILES = ("skerry/__init__.py", "skerry/engines/__init__.py", "skerry/engines/llamacpp_wheel.py")
+WHEEL = carried.command("skerry.engines.llamacpp_wheel")
 START = (
-    'model=$1; shift; if [ -d "$model" ]; then model=$(ls "$model"/*.gguf | head -n 1); fi; '
-    'PATH="$PATH:/app"; exec llama-server --model "$model" "$@"'
+    'model=$1; shift; if [ -d "$model" ]; then model=$(ls "$model"/*.gguf | head -n 1); fi; PATH="$PATH:/app"; '
+    'if command -v llama-server >/dev/null; then exec llama-server --model "$model" "$@"; fi; '
+    f'exec {shlex.join(WHEEL)} --model "$model" "$@"'
 )
 """Of a folder its first GGUF file, which is the first part where there are several; in its own image it is in /app."""
 Off = Literal["on", "off", "auto"]
@@ -93,4 +101,5 @@ class LlamacppEngine:
         command = ("/bin/sh", "-c", START, "sh", model_of(place, self.name), "--alias", ",".join(names(spec, name)))
         command += ("--host", "0.0.0.0", "--port", str(port), "--metrics", *options.flags(negate=True))
         image = IMAGE_CUDA if spec.gpu else IMAGE
-        return launch(spec, place, name, image=image, command=command, port=port, health="/health")
+        env = {carried.VARIABLE: carried.code(FILES)}
+        return launch(spec, place, name, image=image, command=command, port=port, health="/health", env=env)
