@@ -67,7 +67,9 @@ def test_vllm_apart() -> None:
     assert prefill.command is not None
     assert prefill.command[:2] == ("/bin/sh", "-c")
     at = prefill.command.index("--kv-transfer-config")
-    assert json.loads(prefill.command[at + 1]) == {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+    assert json.loads(prefill.command[at + 1]) == {"kv_connector": "NixlConnector", "kv_role": "kv_producer"}
+    decode = line(EngineName.VLLM, Place(model="/models/tide", role=Role.DECODE))
+    assert json.loads(decode[decode.index("--kv-transfer-config") + 1])["kv_role"] == "kv_consumer"
     assert prefill.env["VLLM_NIXL_SIDE_CHANNEL_PORT"] == "5600"
 
 
@@ -102,7 +104,9 @@ def test_llamacpp() -> None:
 
 
 def test_nim() -> None:
-    found = launch(EngineName.NIM, options={"max_model_len": 4096, "enable_kv_cache_reuse": True})
+    found = launch(
+        EngineName.NIM, options={"max_model_len": 4096, "disable_cuda_graph": True, "extra_args": "--seed 7"}
+    )
     assert found.command is None
     assert found.env == {
         "BACKEND_MODEL_NAME": "tide",
@@ -112,7 +116,8 @@ def test_nim() -> None:
         "NIM_SERVER_PORT": "8000",
         "NIM_SERVED_MODEL_NAME": "tide",
         "NIM_MAX_MODEL_LEN": "4096",
-        "NIM_ENABLE_KV_CACHE_REUSE": "1",
+        "NIM_DISABLE_CUDA_GRAPH": "1",
+        "NIM_PASSTHROUGH_ARGS": "--seed 7",
     }
 
 
@@ -182,6 +187,10 @@ def test_what_it_cannot_do_is_one_sentence_with_the_field(
         (EngineName.VLLM, {"options": {"max-num-seq": 4}}, "did you mean max_num_seqs?"),
         (EngineName.VLLM, {"options": {"gpu_memory_utilization": 9}}, "options.gpu_memory_utilization: 9"),
         (EngineName.VLLM, {"options": {"speculative_config": "{"}}, "expected JSON"),
+        (EngineName.VLLM, {"options": {"max_lora_rank": 12}}, "options.max_lora_rank"),
+        (EngineName.VLLM, {"options": {"max_num_partial_prefills": 2}}, "options.max_num_partial_prefills"),
+        (EngineName.SGLANG, {"options": {"cuda_graph_max_bs": 8}}, "did you mean cuda_graph_max_bs_decode?"),
+        (EngineName.NIM, {"options": {"log_level": "TRACE"}}, "options.log_level"),
         (EngineName.VLLM, {"gpu": 2, "options": {"tensor_parallel_size": 4}}, "4 devices would be used"),
         (EngineName.NIM, {"secrets": []}, "NGC_API_KEY"),
         (EngineName.NIM, {"env": {"NGC_API_KEY": "x"}}, "by a secret"),

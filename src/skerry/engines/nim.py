@@ -13,18 +13,20 @@ from skerry.model.weights import MODELS_FOLDER
 
 HTTP_PORT = 8000
 KEY = "NGC_API_KEY"
+VARIABLES = {"extra_args": "NIM_PASSTHROUGH_ARGS"}
+"""The image has its own command; since 2.0 it hands these on to vLLM."""
 
 
 class NimOptions(EngineOptions):
-    """Each is the variable NIM_… of the same name."""
+    """Each is the variable NIM_… of the same name; what only NIM 1 knew is given in `env`."""
 
     model_profile: Text | None = None
     """Which of its builds; `list-model-profiles` in the image tells them."""
     max_model_len: Count | None = None
     tensor_parallel_size: Count | None = None
-    log_level: Literal["DEFAULT", "TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
-    enable_kv_cache_reuse: bool | None = None
-    guided_decoding_backend: Text | None = None
+    pipeline_parallel_size: Count | None = None
+    disable_cuda_graph: bool | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
 
 
 class NimEngine:
@@ -46,8 +48,6 @@ class NimEngine:
         options = read(NimOptions, spec)
         no_adapters(spec, self.name)
         no_roles(place, self.name)
-        if options.extra_args is not None:
-            raise Invalid("options.extra_args: the image has its own command; set variables in env", field="options")
         if spec.image is None:
             raise Invalid("image: engine nim needs one, such as nvcr.io/nim/meta/llama-3.1-8b-instruct", field="image")
         if KEY in spec.env:
@@ -59,5 +59,7 @@ class NimEngine:
         env["NIM_SERVED_MODEL_NAME"] = ",".join(names(spec, name))
         for option in NimOptions.model_fields:
             if (value := getattr(options, option)) is not None:
-                env[f"NIM_{option.upper()}"] = str(int(value)) if isinstance(value, bool) else str(value)
+                env[VARIABLES.get(option, f"NIM_{option.upper()}")] = (
+                    str(int(value)) if isinstance(value, bool) else str(value)
+                )
         return launch(spec, place, name, image=spec.image, command=None, port=port, health="/v1/health/ready", env=env)

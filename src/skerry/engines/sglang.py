@@ -41,7 +41,12 @@ class SglangOptions(EngineOptions):
     max_total_tokens: Count | None = None
     chunked_prefill_size: Annotated[int, Field(ge=-1)] | None = None
     max_prefill_tokens: Count | None = None
-    schedule_policy: Literal["lpm", "random", "fcfs", "dfs-weight", "lof", "priority"] | None = None
+    schedule_policy: (
+        Literal[
+            "lpm", "random", "fcfs", "dfs-weight", "lof", "priority", "routing-key", "hrrn", "shortest-prefill-first"
+        ]
+        | None
+    ) = None
     schedule_conservativeness: Annotated[float, Field(gt=0)] | None = None
     page_size: Count | None = None
     disable_radix_cache: bool | None = None
@@ -53,7 +58,7 @@ class SglangOptions(EngineOptions):
     pp_size: Count | None = None
     dp_size: Count | None = None
     ep_size: Count | None = None
-    enable_dp_attention: bool | None = None
+    attn_dp_size: Count | None = None
     # Adapters.
     max_loras_per_batch: Count | None = None
     max_loaded_loras: Count | None = None
@@ -70,8 +75,9 @@ class SglangOptions(EngineOptions):
     attention_backend: Text | None = None
     sampling_backend: Text | None = None
     grammar_backend: Text | None = None
-    disable_cuda_graph: bool | None = None
-    cuda_graph_max_bs: Count | None = None
+    cuda_graph_backend_decode: Literal["full", "breakable", "disabled"] | None = None
+    cuda_graph_backend_prefill: Literal["full", "breakable", "disabled"] | None = None
+    cuda_graph_max_bs_decode: Count | None = None
     enable_torch_compile: bool | None = None
     random_seed: int | None = None
     watchdog_timeout: Annotated[float, Field(gt=0)] | None = None

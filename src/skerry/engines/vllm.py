@@ -20,6 +20,7 @@ OWN_ADDRESS = (
     'export VLLM_NIXL_SIDE_CHANNEL_HOST="${VLLM_NIXL_SIDE_CHANNEL_HOST:-$(hostname -i | cut -d" " -f1)}"; exec "$@"'
 )
 """Others fetch its cache from there, and only the replica itself knows its address."""
+KV_ROLES = {Role.PREFILL: "kv_producer", Role.DECODE: "kv_consumer"}
 
 
 class VllmOptions(EngineOptions):
@@ -64,12 +65,11 @@ class VllmOptions(EngineOptions):
     kv_cache_dtype: Text | None = None
     num_gpu_blocks_override: Count | None = None
     enable_prefix_caching: bool | None = None
-    prefix_caching_hash_algo: Text | None = None
+    prefix_caching_hash_algo: Literal["sha256", "sha256_cbor", "xxhash", "xxhash_cbor"] | None = None
     cpu_offload_gb: Annotated[float, Field(ge=0)] | None = None
     # What it does at once.
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
-    max_num_partial_prefills: Count | None = None
     long_prefill_token_threshold: Annotated[int, Field(ge=0)] | None = None
     enable_chunked_prefill: bool | None = None
     scheduling_policy: Literal["fcfs", "priority"] | None = None
@@ -77,7 +77,7 @@ class VllmOptions(EngineOptions):
     # Adapters.
     max_loras: Count | None = None
     """In one step."""
-    max_lora_rank: Count | None = None
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] | None = None
     max_cpu_loras: Count | None = None
     fully_sharded_loras: bool | None = None
     # The API.
@@ -151,7 +151,7 @@ def _options(spec: ServiceSpec, place: Place) -> VllmOptions:
     if given & {"pipeline_parallel_size", "data_parallel_size"} or env["pp"]:
         defaults["tensor_parallel_size"] = env["tp"]
     if place.role is not Role.BOTH:
-        transfer = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+        transfer = {"kv_connector": "NixlConnector", "kv_role": KV_ROLES[place.role]}
         defaults["kv_transfer_config"] = json.dumps(transfer, separators=(",", ":"))
     options = read(VllmOptions, spec, defaults)
     parallel = options.tensor_parallel_size, options.pipeline_parallel_size, options.data_parallel_size

@@ -66,7 +66,8 @@ vllm:num_requests_running{engine="0",model_name="a } b"} 3.0
 vllm:num_requests_running{engine="1",model_name="chat"} 2.0
 vllm:num_requests_running_total{engine="0"} 50.0
 vllm:num_requests_waiting 7
-vllm:kv_cache_usage_perc{engine="0"} 0.25
+vllm:kv_cache_usage_perc{engine="0"} 0.75
+vllm:kv_cache_usage_perc{engine="1"} 1.0
 vllm:cache_config_info{block_size="32",engine="0",num_gpu_blocks="1000",num_gpu_blocks_override="None"} 1.0
 vllm:cache_config_info{block_size="32",engine="1",num_gpu_blocks="None"} 1.0
 vllm:lora_requests_info{max_lora="4",running_lora_adapters="old",waiting_lora_adapters=""} 1.7e+09
@@ -80,7 +81,7 @@ async def test_engines_are_asked_what_they_have_to_do(make_world: Any, engines: 
     await world.gateway._lookout.look()
     [known] = world.gateway.registry.all()
     found = known.replicas["sb-one"].candidate
-    assert (found.running, found.waiting, found.cache_use) == (5, 7, 0.25)
+    assert (found.running, found.waiting, found.cache_use) == (5, 7, 0.875)
     assert (found.cache_blocks, found.adapters, found.slots) == (2000, {"a", "b", "c"}, 0)
     other = known.replicas["sb-two"].candidate
     assert (other.running, other.waiting, other.cache_blocks, other.adapters) == (0, 0, 0, frozenset())

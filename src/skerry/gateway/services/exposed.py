@@ -32,6 +32,12 @@ def total(text: bytes, name: str) -> float:
     return sum(value for _, value in rows(text, name))
 
 
+def share(text: bytes, name: str) -> float:
+    """The mean over all the engine's ranks, each of which says its own; 0 where there is none."""
+    values = [value for _, value in rows(text, name)]
+    return sum(values) / len(values) if values else 0.0
+
+
 def cache_blocks(text: bytes, name: str) -> int:
     """Of `BLOCK_TOKENS` tokens, over all the engine's ranks; 0 where it does not say."""
     found = 0

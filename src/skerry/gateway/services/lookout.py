@@ -10,7 +10,7 @@ from typing import Self
 import aiohttp
 
 from skerry.engines.contract import Metrics
-from skerry.gateway.services.exposed import adapters, cache_blocks, total
+from skerry.gateway.services.exposed import adapters, cache_blocks, share, total
 from skerry.gateway.services.registry import Registry
 from skerry.gateway.services.replica import Replica
 from skerry.model.service import EngineName
@@ -70,7 +70,7 @@ class Lookout:
             pass  # what it does not say is not known; that it does not answer is found by requests
         candidate.running = int(total(text, metrics.running))
         candidate.waiting = int(total(text, metrics.waiting))
-        candidate.cache_use = total(text, metrics.cache_use)
+        candidate.cache_use = share(text, metrics.cache_use)
         candidate.cache_blocks = cache_blocks(text, metrics.cache_config) or candidate.cache_blocks
         candidate.adapters = adapters(text, metrics.adapters)
 
