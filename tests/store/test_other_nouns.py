@@ -295,7 +295,16 @@ async def make_first_version(connection: AsyncConnection) -> None:
         await connection.execute(text(f"DROP INDEX {index}"))
     for column in PLACEMENT_COLUMNS:
         await connection.execute(text(f"ALTER TABLE sandboxes DROP COLUMN {column.split()[0]}"))
-    of_services = ("services", "service_revisions", "tokens", "usage", "usage_reports", "taken", "held")
+    of_services = (
+        "services",
+        "service_revisions",
+        "tokens",
+        "usage",
+        "usage_reports",
+        "taken",
+        "held",
+        "traffic_reports",
+    )
     for table in (
         "networks",
         "volumes",

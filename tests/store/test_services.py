@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import timedelta
 from typing import Any
@@ -121,6 +122,34 @@ async def test_use_is_counted_once_however_often_it_is_told(store: Store, clock:
         [found] = await tx.metering.list(service="chat", since=hour - timedelta(hours=1), limit=9)
         assert (found.requests, found.prompt_tokens, found.completion_tokens) == (8, 40, 20)
         assert (await tx.tokens.find("alice", PROJECT)).spent == 60
+
+
+async def test_gateways_that_tell_and_take_at_the_same_moment_are_each_counted_once(
+    store: Store, clock: StillClock
+) -> None:
+    token, _ = await add_token(store, "alice")
+    await add_token(store, "bob")
+    limits = Limits(requests_per_minute=10, concurrency=3)
+    used = [
+        Metered(service=service, model="m", client=client, hour=clock.now(), requests=1, prompt_tokens=1)
+        for service, client in (("a", "bob"), ("b", "alice"), ("c", "bob"))
+    ]
+
+    async def one(gateway: str, number: int) -> tuple[int, int]:
+        async with store.write() as tx:
+            metered = used if number % 2 else used[::-1]
+            await tx.metering.count(UsageReport(gateway=gateway, number=number, metered=metered))
+        async with store.write() as tx:
+            given = await tx.metering.take(Take(gateway=gateway, client=token.id, requests=1, concurrency=2), limits, 0)
+        return given.requests, given.concurrency
+
+    given = await asyncio.gather(*(one(gateway, number) for number in range(8) for gateway in "gh"))
+    assert sum(requests for requests, _ in given) == 10
+    assert max(held for _, held in given) == 2
+    async with store.read() as tx:
+        found = await tx.metering.list(service="b", since=clock.now() - timedelta(hours=1), limit=9)
+        assert [each.requests for each in found] == [16]
+        assert [(await tx.tokens.find(name, PROJECT)).spent for name in ("alice", "bob")] == [16, 32]
 
 
 async def test_no_minute_has_more_than_its_limit_over_all_gateways(store: Store, clock: StillClock) -> None:

@@ -50,6 +50,7 @@ from skerry.control.route_feed import RouteFeed
 from skerry.control.sleeping import Sleeping
 from skerry.control.tokens import TokenRing
 from skerry.control.traffic_book import TrafficBook
+from skerry.control.traffic_exchange import TrafficExchange
 from skerry.control.uses import Uses
 from skerry.control.waiting import Waiter
 from skerry.control.wakeups import Wakeups
@@ -86,7 +87,8 @@ class Control:
             shares=Shares(settings.data_dir, settings.share),
             sandboxes_max=settings.sandboxes_max,
         )
-        self.traffic = TrafficBook(self._clock)
+        self.traffic = TrafficBook(self._clock, has_others=self.store.has_other_writers)
+        self.exchange = TrafficExchange(self.store, self.traffic)
         self._webhooks = Webhooks(private=settings.webhooks_private)
         self.reconcilers = Reconcilers(
             settings=settings,
@@ -100,6 +102,7 @@ class Control:
             importing=self._importing,
             webhooks=self._webhooks,
             traffic=self.traffic,
+            exchange=self.exchange,
         )
         self._keys = KeyRing(self.store, self._clock, self._write_use)
         self._tokens = TokenRing(self.store, self._clock)
@@ -108,9 +111,8 @@ class Control:
         self._feed = RouteFeed(self.store)
         self.store.changes.listen(self._feed.about)
         passage = Passage(self.api, Targets(self.store), self.agent)
-        self.web: ASGIApp = build_web(
-            passage, self._keys, Inside(self._feed, self._keys, self._tokens, self.store, self.traffic), settings
-        )
+        inside = Inside(self._feed, self._keys, self._tokens, self.store, self.traffic, self.exchange)
+        self.web: ASGIApp = build_web(passage, self._keys, inside, settings)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -17,6 +17,7 @@ from skerry.control.keys import KeyRing
 from skerry.control.route_feed import RouteFeed
 from skerry.control.tokens import TokenRing
 from skerry.control.traffic_book import TrafficBook
+from skerry.control.traffic_exchange import TrafficExchange
 from skerry.errors import Invalid, NotFound, SkerryError, TooLarge
 from skerry.model.explain import explain
 from skerry.model.token import TOKEN_PREFIX
@@ -32,12 +33,21 @@ M = TypeVar("M", bound=BaseModel)
 class Inside:
     """The socket belongs to root and to nobody else, so whoever speaks here needs no key of its own."""
 
-    def __init__(self, feed: RouteFeed, keys: KeyRing, tokens: TokenRing, store: Store, traffic: TrafficBook) -> None:
+    def __init__(
+        self,
+        feed: RouteFeed,
+        keys: KeyRing,
+        tokens: TokenRing,
+        store: Store,
+        traffic: TrafficBook,
+        exchange: TrafficExchange,
+    ) -> None:
         self._feed = feed
         self._keys = keys
         self._tokens = tokens
         self._store = store
         self._traffic = traffic
+        self._exchange = exchange
         self._answers: dict[str, Callable[[Scope, Receive], Awaitable[bytes]]] = {
             KEY: self._key,
             ACCESS: self._access,
@@ -102,7 +112,7 @@ class Inside:
         return given.model_copy(update={"gateways": max(1, self._traffic.gateways())}).model_dump_json().encode()
 
     async def _note(self, scope: Scope, receive: Receive) -> bytes:
-        self._traffic.note(await _read(TrafficReport, receive))
+        await self._exchange.tell(await _read(TrafficReport, receive))
         return b"{}"
 
     async def _count(self, scope: Scope, receive: Receive) -> bytes:

@@ -46,6 +46,7 @@ from skerry.control.reconcile.volumes import create as create_volumes
 from skerry.control.reconcile.volumes import delete as delete_volumes
 from skerry.control.reconcile.volumes import resize as resize_volumes
 from skerry.control.traffic_book import TrafficBook
+from skerry.control.traffic_exchange import TrafficExchange
 from skerry.control.wakeups import Wakeup, Wakeups
 from skerry.control.webhooks import Webhooks
 from skerry.sealing import Sealer
@@ -80,6 +81,7 @@ class Reconcilers:
         importing: Importing,
         webhooks: Webhooks,
         traffic: TrafficBook,
+        exchange: TrafficExchange,
     ) -> None:
         self._store = store
         self._agent = agent
@@ -89,6 +91,7 @@ class Reconcilers:
         self._group = group
         self._webhooks = webhooks
         self._traffic = traffic
+        self._exchange = exchange
         self._hands: list[Hands] = []
         self._running: list[asyncio.Task[None]] = []
         making_images = self._new_hands(create_images.HANDS, wakeups.create_images)
@@ -216,7 +219,7 @@ class Reconcilers:
         make = MakeReplicas(sandboxes_max=settings.sandboxes_max)
         wake = self._wake.settle_services
         settling = SettleServices(self._store, self._clock, news, self._traffic, make, wake)
-        scaling = ScaleServices(self._store, self._traffic, self._wake.scale_services)
+        scaling = ScaleServices(self._store, self._traffic, self._exchange, self._wake.scale_services)
         return [(settling, wake, SOON_S), (scaling, self._wake.scale_services, LOOK_EVERY_S)]
 
     def _nodes(self, settings: Settings, name: str, book: ReportBook) -> list[Loop]:

@@ -1,4 +1,5 @@
-"""What gateways have said of the traffic of services lately. In memory: a gateway says it anew each second."""
+"""What gateways have said of the traffic of services lately, to this control program or to another one of the same
+database. In memory: a gateway says it anew each second."""
 
 from __future__ import annotations
 
@@ -9,14 +10,21 @@ from datetime import datetime, timedelta
 
 from skerry.clock import Clock
 from skerry.control.reconcile.services.wish import Moment
+from skerry.control.route_feed import LOOK_EVERY_S
 from skerry.model.sandbox import Sandbox
 from skerry.model.service import Signals
 from skerry.model.traffic import ServiceTraffic, TrafficReport
 
+LATE_S = 3.0
+"""A gateway that has not reported for so long may be serving all the same."""
 SILENT_S = 5.0
 """A gateway that has not reported for so long is gone, or serves nobody that we know of."""
+SILENT_WITH_OTHERS_S = 15.0
+"""The same where it may be the control program that it talks to which is being started again."""
 MARGIN_S = 1.0
 """Between word that a replica drains and the report that can be believed about it."""
+MARGIN_WITH_OTHERS_S = MARGIN_S + LOOK_EVERY_S
+"""The same where the gateway may hear it from another control program, which looks so often for what others wrote."""
 RECENT_S = 5.0
 KEPT_S = 3900.0
 """As long as the longest window of an autoscaler, and a little."""
@@ -32,8 +40,11 @@ class _Gateway:
 
 
 class TrafficBook:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, has_others: bool = False) -> None:
+        """`has_others`: there may be more control programs, with gateways of theirs."""
         self._clock = clock
+        self._margin_s = MARGIN_WITH_OTHERS_S if has_others else MARGIN_S
+        self._silent_s = SILENT_WITH_OTHERS_S if has_others else SILENT_S
         self._since = clock.now()
         self._gateways: dict[str, _Gateway] = {}
         self._history: dict[str, deque[Moment]] = {}
@@ -49,19 +60,22 @@ class TrafficBook:
     def listen(self, listener: Callable[[TrafficReport], None]) -> None:
         self._listeners.append(listener)
 
-    def note(self, report: TrafficReport) -> None:
-        now = self._clock.now()
+    def note(self, report: TrafficReport, at: datetime | None = None) -> None:
+        """`at`: when it was told, if not now."""
+        now = self._clock.now() if at is None else at
         gateway = _Gateway(now)
         for each in report.services:
             gateway.replicas |= each.replicas
             gateway.services[each.service] = each
             if each.requests or each.in_flight or each.waiting or each.wanted:
-                self._asked_at[each.service] = now
+                self._asked_at[each.service] = max(now, self._asked_at.get(each.service, now))
             if each.wanted:
-                self._wanted_at[each.service] = now
+                self._wanted_at[each.service] = max(now, self._wanted_at.get(each.service, now))
             self._remember(each, report.seconds, now)
-        self._gateways[report.gateway] = gateway
-        self._forget(now)
+        before = self._gateways.get(report.gateway)
+        if before is None or before.at <= now:
+            self._gateways[report.gateway] = gateway
+        self._forget(self._clock.now())
         for listener in self._listeners:
             listener(report)
 
@@ -84,13 +98,13 @@ class TrafficBook:
             history.popleft()
 
     def _forget(self, now: datetime) -> None:
-        gone = [name for name, each in self._gateways.items() if _passed_s(each.at, now) > SILENT_S]
+        gone = [name for name, each in self._gateways.items() if _passed_s(each.at, now) > self._silent_s]
         for name in gone:
             del self._gateways[name]
 
     def _present(self) -> Iterable[_Gateway]:
         now = self._clock.now()
-        return [each for each in self._gateways.values() if _passed_s(each.at, now) <= SILENT_S]
+        return [each for each in self._gateways.values() if _passed_s(each.at, now) <= self._silent_s]
 
     def in_flight(self) -> dict[str, int]:
         """By replica, over all gateways."""
@@ -106,10 +120,10 @@ class TrafficBook:
         replica = box.replica
         if replica is None or replica.draining_at is None:
             return False
-        known_since = replica.draining_at + timedelta(seconds=MARGIN_S)
+        known_since = replica.draining_at + timedelta(seconds=self._margin_s)
         present = list(self._present())
         if not present:
-            return self._clock.now() > max(known_since, self._since) + timedelta(seconds=SILENT_S)
+            return self._clock.now() > max(known_since, self._since) + timedelta(seconds=self._silent_s)
         return all(each.at > known_since and not each.replicas.get(box.id) for each in present)
 
     def wanted_at(self, service: str) -> datetime | None:
@@ -126,6 +140,11 @@ class TrafficBook:
 
     def gateways(self) -> int:
         return len(list(self._present()))
+
+    def hears_all(self) -> bool:
+        """Whether each of them has told of the last seconds, so that silence about a service can be believed."""
+        now = self._clock.now()
+        return all(_passed_s(each.at, now) <= LATE_S for each in self._present())
 
     def signals(self, service: str) -> Signals | None:
         """Of the last seconds. None: nothing is known."""

@@ -280,6 +280,16 @@ async def _models(connection: AsyncConnection) -> None:
         await connection.execute(text(statement))
 
 
+async def _traffic(connection: AsyncConnection) -> None:
+    await connection.execute(
+        text(
+            f"CREATE TABLE traffic_reports (sequence {_counter(connection)}, control VARCHAR(32) NOT NULL,"
+            " at_s FLOAT NOT NULL, body TEXT NOT NULL)"
+        )
+    )
+    await connection.execute(text("CREATE INDEX ix_traffic_reports_at_s ON traffic_reports (at_s)"))
+
+
 STEPS: tuple[Step, ...] = (
     _applied,
     _ranges_as_rules,
@@ -294,6 +304,7 @@ STEPS: tuple[Step, ...] = (
     _services,
     _evictions,
     _models,
+    _traffic,
 )
 """Append-only: the N-th entry leads from version N to N+1. A step writes its own SQL and never uses `metadata`, which
 is always the newest; change `tables.py` and add the step together. A model that allows less than before needs a step

@@ -1,4 +1,4 @@
-"""The tables of services, their revisions, tokens, use and limits."""
+"""The tables of services, their revisions, tokens, use, limits and traffic."""
 
 from __future__ import annotations
 
@@ -117,3 +117,14 @@ held = Table(
     Column("until_s", Float, nullable=False),
 )
 """How many requests at once of a token each gateway may have, as long as it says so."""
+
+traffic_reports = Table(
+    "traffic_reports",
+    metadata,
+    Column("sequence", COUNTER, primary_key=True, autoincrement=True),
+    Column("control", String(32), nullable=False),
+    Column("at_s", Float, nullable=False, index=True),
+    Column("body", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What gateways told one control program lately, for the others to read."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import Boolean, ColumnElement, Table, delete, func, literal_column, select
+from sqlalchemy import Boolean, ColumnElement, Table, delete, func, literal_column, select, text
 
 from skerry.model.moves import Moves
 from skerry.model.sandbox import models_named
@@ -16,6 +16,8 @@ from skerry.store.records import Records
 from skerry.store.service_tables import HERE, service_revisions, services
 from skerry.store.statements import Statements
 
+MODELS_LOCK = 0x5CE77B
+"""PostgreSQL's advisory lock: two services that are made at once must not answer to the same model."""
 _HERE: ColumnElement[bool] = literal_column(HERE, Boolean)
 _REVISIONS = service_revisions.c
 
@@ -43,6 +45,11 @@ class Services(Records[Service]):
 
     def at_rest(self, record: Service) -> bool | None:
         return True if record.state in SERVICE_FINAL else None
+
+    async def lock_models(self) -> None:
+        """Nobody else gives a service models until this transaction ends."""
+        if not self._transaction.is_sqlite:  # which has one writer at a time anyway
+            await self._transaction.connection.execute(text(f"SELECT pg_advisory_xact_lock({MODELS_LOCK})"))
 
     async def list(
         self,

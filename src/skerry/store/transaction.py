@@ -29,6 +29,7 @@ from skerry.store.services import Services
 from skerry.store.stays import Stays
 from skerry.store.tasks import Tasks
 from skerry.store.tokens import Tokens
+from skerry.store.traffic import Traffic
 from skerry.store.volumes import Volumes
 
 PROJECT = "default"
@@ -115,6 +116,10 @@ class Transaction:
     @cached_property
     def metering(self) -> Metering:
         return Metering(self)
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        return Traffic(self)
 
     @cached_property
     def nodes(self) -> Nodes:

@@ -160,6 +160,7 @@ def _own_command(image: Image) -> list[str]:
 
 async def _check_models(tx: Transaction, spec: ServiceSpec, name: str) -> None:
     """What clients give as `model` says which service they mean."""
+    await tx.services.lock_models()
     wanted = [(f"models[{number}]", model) for number, model in enumerate(spec.models)]
     wanted += [(f"adapters.{model}", model) for model in spec.adapters]
     wanted.append(("name", name))
@@ -182,7 +183,7 @@ async def update(
     reach: Sequence[str] = (),
 ) -> Service:
     """What a replica runs by makes a new revision, which is rolled out; the rest holds at once."""
-    _require_active(service)
+    service = await _locked(tx, service)
     try:
         spec = wanted.spec_after(service.spec)
     except ValidationError as error:
@@ -233,7 +234,7 @@ def _differing(was: ServiceSpec, now: ServiceSpec) -> str:
 
 
 async def scale(tx: Transaction, service: Service, asked: ScaleRequest) -> Service:
-    _require_active(service)
+    service = await _locked(tx, service)
     spec = service.spec
     if spec.addresses:
         raise Conflict(f"service {service.name} has servers that are not ours; change its addresses")
@@ -261,7 +262,7 @@ async def scale(tx: Transaction, service: Service, asked: ScaleRequest) -> Servi
 
 
 async def roll(tx: Transaction, service: Service, asked: RolloutRequest) -> Service:
-    _require_active(service)
+    service = await _locked(tx, service)
     if asked.revision is not None and asked.action is not RolloutAction.ROLLBACK:
         raise Invalid("revision: goes with rollback", field="revision")
     if asked.action is RolloutAction.ROLLBACK:
@@ -375,6 +376,12 @@ async def _change(
     return written
 
 
-def _require_active(service: Service) -> None:
+async def _locked(tx: Transaction, service: Service) -> Service:
+    """As it is now, and nobody else's before this transaction ends: what is written follows from what it says. Before
+    its replicas are touched, as reconcilers do it, so that neither waits for the other."""
     if service.state is not _S.ACTIVE:
         raise Conflict(f"service {service.name} is being deleted")
+    fresh = await tx.services.lock(service)
+    if fresh is None:
+        raise Conflict(f"service {service.name} has just changed; look, then try again")
+    return fresh

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from skerry.control.reconcile.services.wish import Asked, Memory, Wish, wish
 from skerry.control.traffic_book import TrafficBook
+from skerry.control.traffic_exchange import TrafficExchange
 from skerry.control.wakeups import Wakeup
 from skerry.model.rollout import Phase
 from skerry.model.service import Service, ServiceState
@@ -19,9 +20,10 @@ LOOK_EVERY_S = 1.0
 class ScaleServices:
     moves: ClassVar[frozenset[tuple[ServiceState, ServiceState]]] = frozenset()
 
-    def __init__(self, store: Store, book: TrafficBook, wakeup: Wakeup) -> None:
+    def __init__(self, store: Store, book: TrafficBook, exchange: TrafficExchange, wakeup: Wakeup) -> None:
         self._store = store
         self._book = book
+        self._exchange = exchange
         self._wakeup = wakeup
         self._memories: dict[str, Memory] = {}
         book.listen(self._hear)
@@ -35,6 +37,8 @@ class ScaleServices:
         async with self._store.read() as tx:
             found = [each for each in await tx.services.all() if _is_scaled(each)]
             now = tx.now
+        # After the services: what made another control program change one of them is known here before it is judged.
+        await self._exchange.hear()
         self._memories = {each.id: self._memories.get(each.id, Memory()) for each in found}
         for service in found:
             assert service.spec.scaling is not None
@@ -54,20 +58,18 @@ class ScaleServices:
                 )
             )
             self._memories[service.id] = wished.memory
-            if wished.replicas != service.wanted:
+            fewer_unseen = wished.replicas < service.wanted and not self._book.hears_all()
+            if wished.replicas != service.wanted and not fewer_unseen:
                 await self._write(service, wished)
 
     async def _write(self, service: Service, wished: Wish) -> None:
-        def change(fresh: Service) -> dict[str, Any]:
-            if fresh.wanted != service.wanted or fresh.spec.scaling != service.spec.scaling:
-                return {}  # somebody has changed it meanwhile: the next look decides anew
-            return {"wanted": wished.replicas, "wanted_reason": wished.say}
-
         async with self._store.write() as tx:
-            written = await tx.services.change(service, change)
-            if written is not None and written.wanted != service.wanted:
-                said = f"{service.wanted} to {wished.replicas}: {wished.say}"
-                await tx.events.add([("service", service.id, service.name, "scaled", said)])
+            fresh = await tx.services.lock(service)
+            if fresh is None or (fresh.wanted, fresh.spec.scaling) != (service.wanted, service.spec.scaling):
+                return  # somebody has changed it meanwhile: the next look decides anew
+            await tx.services.change(fresh, {"wanted": wished.replicas, "wanted_reason": wished.say})
+            said = f"{service.wanted} to {wished.replicas}: {wished.say}"
+            await tx.events.add([("service", service.id, service.name, "scaled", said)])
 
 
 def _is_scaled(service: Service) -> bool:
