@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     """PEM file of its key. None: no TLS."""
     url_body_bytes_max: Annotated[Size, Field(ge=1024)] = 10 * GIB
     """Largest body of one request to a URL. It is streamed and costs us nothing; this stops what never ends."""
+    gateway_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Gateways on this machine, each a process with a core to use. One by default: it passes on some ten thousand short
+    requests a second, and knows alone what it sent where."""
     database_url: str | None = None
     """SQLAlchemy async URL; None: SQLite in data_dir. PostgreSQL: postgresql+psycopg://…"""
     log_level: str = "info"
@@ -206,7 +209,10 @@ class Settings(BaseSettings):
 
     @property
     def gateway_socket(self) -> Path:
-        return self.run_path / "gateway.sock"
+        return self.gateway_socket_of(0)
+
+    def gateway_socket_of(self, slot: int) -> Path:
+        return self.run_path / ("gateway.sock" if slot == 0 else f"gateway-{slot}.sock")
 
     @property
     def url_secret_path(self) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from skerry import Client
 from skerry.model.sandbox import S
-from skerry.serve.ready import answers_health
+from skerry.serve.ready import serving_pid
 from skerry.settings import Settings
 from tests import machine
 from tests.server import Server, rootfs_archive
@@ -37,12 +37,11 @@ def serve(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
 
 def serves(settings: Settings, name: str, parent: int) -> bool:
     """Answers, and is a child of this supervisor and not of the one before it."""
+    pid = serving_pid(str(settings.run_path / f"{name}.sock"))
     try:
-        pid = int((settings.data_dir / f"{name}.lock").read_text())
-        is_own = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(parent)
-    except (OSError, ValueError):
+        return pid is not None and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(parent)
+    except OSError:
         return False
-    return is_own and answers_health(str(settings.run_path / f"{name}.sock"))
 
 
 def connect(server: Server) -> Client:

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from skerry.gateway.app import Gateway
-from skerry.gateway.program import _listen
+from skerry.gateway.ending import Ending
 from skerry.model.sandbox import S
 from skerry.model.traffic import (
     ACCESS,
@@ -28,6 +28,7 @@ from skerry.model.traffic import (
     UsageReport,
 )
 from skerry.model.url import Route, RouteNews, sign
+from skerry.serve.listeners import bind
 from skerry.settings import Settings
 from skerry.telemetry import Log
 
@@ -199,10 +200,10 @@ async def make_world() -> AsyncIterator[Callable[..., Awaitable[World]]]:
         world.services = list(services)
         await world.start_control()
         agent = await asyncio.start_unix_server(world._agent, str(world.settings.streams_socket))
-        listening = _listen(world.settings.url_listen)
+        listening = bind(world.settings.url_listen)[0]
         world.port = listening.getsockname()[1]
-        stop = asyncio.Event()
-        serving = asyncio.create_task(world.gateway.serve(listening, None, stop))
+        ending = Ending()
+        serving = asyncio.create_task(world.gateway.serve(listening, None, ending))
         async with asyncio.timeout(5):
             while not world.gateway.routes.known:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
@@ -210,7 +211,7 @@ async def make_world() -> AsyncIterator[Callable[..., Awaitable[World]]]:
         async def end() -> None:
             for caller in list(world.gateway._callers):
                 caller.abort()
-            stop.set()
+            ending.stop()
             await serving
             agent.close()
             await world.stop_control()

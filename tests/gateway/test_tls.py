@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from skerry.errors import Invalid
-from skerry.gateway.program import _listen, _tls
+from skerry.gateway.ending import Ending
+from skerry.gateway.program import _tls
+from skerry.serve.listeners import bind
 from skerry.settings import Settings
 from tests.gateway.conftest import WEB, World, read_head, status
 
@@ -28,9 +30,9 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 async def test_over_tls(world: World, tmp_path: Path) -> None:
     made, key = certificate(tmp_path)
     world.gateway._settings = world.settings.model_copy(update={"url_certificate": made, "url_key": key})
-    listening = _listen("127.0.0.1:0")
-    stop = asyncio.Event()
-    serving = asyncio.create_task(world.gateway.serve(listening, _tls(world.gateway._settings), stop))
+    listening = bind("127.0.0.1:0")[0]
+    ending = Ending()
+    serving = asyncio.create_task(world.gateway.serve(listening, _tls(world.gateway._settings), ending))
     context = ssl.create_default_context(cafile=str(made))
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", listening.getsockname()[1], ssl=context, server_hostname=WEB
@@ -42,7 +44,7 @@ async def test_over_tls(world: World, tmp_path: Path) -> None:
     assert b"; SameSite=Lax; Secure\r\n" in answer
     assert b"X-Forwarded-Proto: https\r\n" in world.heads[0]
     writer.transport.abort()
-    stop.set()
+    ending.stop()
     await serving
 
 

@@ -34,8 +34,6 @@ if behaviour == "orphan" and name == "agent":
     note(f"orphan={middle.stdout.readline().decode().strip()}")
     middle.wait()
 
-with open(f"{run_path}/{name}.lock", "w") as lock:
-    lock.write(str(os.getpid()))
 path = f"{run_path}/{name}.sock"
 if os.path.exists(path):
     os.unlink(path)

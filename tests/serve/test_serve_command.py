@@ -43,6 +43,7 @@ def refused(*options: str) -> str:
         (("--listen", "7070"), "expected HOST:PORT"),
         (("--listen", "127.0.0.1:99999"), "expected HOST:PORT"),
         (("--listen", "192.0.2.1:7070"), "cannot listen"),
+        (("--gateway-workers", "0"), "gateway_workers"),
         (("--database-url", "postgres://ann:hunter2@db/skerry"), "expected postgresql+psycopg://USER"),
     ],
 )
@@ -75,6 +76,7 @@ def test_the_unit_leaves_sandboxes_alone(tmp_path: Path) -> None:
     assert ended.exit_code == 0
     assert "KillMode=process\n" in ended.output
     assert "Delegate=yes\n" in ended.output
+    assert "ExecReload=/bin/kill -HUP $MAINPID\n" in ended.output
     assert f"serve --data-dir {tmp_path}\n" in ended.output
 
 

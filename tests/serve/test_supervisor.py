@@ -20,9 +20,12 @@ MAIN = """
 import ctypes, json, os, sys
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # what `skerry serve` sets before it becomes the supervisor
 from skerry.serve.supervisor import Supervisor
+from skerry.serve.listeners import bind
 from skerry.telemetry import Log
+sockets = bind("127.0.0.1:0", int(os.environ["GATEWAYS"])) if "GATEWAYS" in os.environ else []
 sys.exit(Supervisor(["agent", "control"], launcher=[sys.executable, sys.argv[1]], run_path=os.environ["RUN_PATH"],
-    lock_folder=os.environ["RUN_PATH"], environment=dict(os.environ), log=Log("serve"), on_ready="READY").run())
+    environment=dict(os.environ), log=Log("serve"), on_ready="READY",
+    listening=[each.fileno() for each in sockets]).run())
 """
 
 
@@ -139,6 +142,8 @@ def test_a_second_supervisor_is_told_who_has_the_lock(tmp_path: Path) -> None:
         "lock_path": str(tmp_path / "serve.lock"),
         "run_path": str(tmp_path),
         "programs": ["agent"],
+        "listen": "127.0.0.1:0",
+        "gateways": 0,
         "log_level": "info",
         "banner": None,
     }

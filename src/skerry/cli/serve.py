@@ -30,12 +30,15 @@ Wants=network-online.target
 
 [Service]
 ExecStart={command}
+# New gateways with the code, certificate and key that are there now; not a stream is dropped.
+ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1
 # Sandboxes outlive the programs: systemd must end only the supervisor, which ends its programs.
 KillMode=process
 Delegate=yes
-TimeoutStopSec=45
+# Answers of models that have begun may take a minute to end.
+TimeoutStopSec=110
 LimitNOFILE=1048576
 TasksMax=infinity
 
@@ -52,6 +55,7 @@ WantedBy=multi-user.target
 @click.option("--url-domain", metavar="DOMAIN", help="URLs are NAME--PORT.DOMAIN [localhost].")
 @click.option("--url-certificate", type=click.Path(path_type=Path), help="Certificate for TLS on URLs, as PEM.")
 @click.option("--url-key", type=click.Path(path_type=Path), help="Its key, as PEM.")
+@click.option("--gateway-workers", type=int, metavar="N", help="Gateways on this machine, a process each [1].")
 @click.option(
     "--share", type=click.Path(path_type=Path), multiple=True, help="Host folder sandboxes may mount; repeat."
 )
@@ -74,8 +78,9 @@ WantedBy=multi-user.target
 def serve(programs: str, print_unit: bool, **options: Any) -> None:
     """Start the control plane, the agent and the gateway under one supervisor, and keep them running.
 
-    Ctrl-C or SIGTERM stops them in order; sandboxes go on, and the next start adopts them. Every option is also an
-    environment variable (SKERRY_LISTEN, …) and a line in DATA_DIR/skerry.toml; the option wins.
+    Ctrl-C or SIGTERM stops them in order; sandboxes go on, and the next start adopts them. SIGHUP (`systemctl reload`)
+    replaces the gateway by one of the code and certificate that are there now, and drops no stream. Every option is
+    also an environment variable (SKERRY_LISTEN, …) and a line in DATA_DIR/skerry.toml; the option wins.
 
     Exit codes: 0 stopped as asked, 2 cannot start here (the message says what mends it), 130 told twice to stop.
     """
@@ -200,6 +205,8 @@ def _become_supervisor(settings: Settings, names: list[str]) -> NoReturn:
         "lock_path": str(settings.data_dir / "serve.lock"),
         "run_path": str(settings.run_path),
         "programs": names,
+        "listen": settings.url_listen,
+        "gateways": settings.gateway_workers if "gateway" in names else 0,
         "log_level": settings.log_level,
         "banner": _banner(settings, names) if sys.stdout.isatty() else None,
     }

@@ -17,10 +17,11 @@ from skerry.gateway.caller import TICK_S, Caller, Known
 from skerry.gateway.control import ControlClient
 from skerry.gateway.door import Door as BoxDoor
 from skerry.gateway.door import Keys, Secret
+from skerry.gateway.ending import Ending
 from skerry.gateway.exchange import Door, Exchange, V
 from skerry.gateway.exchange import Guests as Reach
 from skerry.gateway.guests import Guests
-from skerry.gateway.limits import CONNECTIONS_MAX, WakeLimits
+from skerry.gateway.limits import CONNECTIONS_MAX, Held, WakeLimits
 from skerry.gateway.request import Request
 from skerry.gateway.routes import Routes, follow
 from skerry.gateway.routing.catalog import policy
@@ -34,6 +35,7 @@ from skerry.gateway.services.place import Services
 from skerry.gateway.services.registry import Registry
 from skerry.gateway.services.reporter import Reporter
 from skerry.gateway.services.web import LabelDoor, WebDoor, WebGuests
+from skerry.gateway.siblings import Siblings
 from skerry.model.url import RouteNews, read_host
 from skerry.settings import Settings
 from skerry.telemetry import Log
@@ -41,24 +43,32 @@ from skerry.telemetry import Log
 DRAIN_S_MAX = 10.0
 """What still goes on when we are told to stop may end by itself for so long; sandboxes are not touched."""
 DRAIN_LOOK_S = 0.1
+KNOWS_S_MAX = 2.0
+"""Nobody is let in before control has said what there is, or cannot; one that hangs is not waited for any longer."""
+FADE_S_MAX = 600.0
+"""What goes on when another gateway has taken our place has all this time: nobody waits for us to be gone."""
 STREAMS_S_MAX = 60.0
 """An answer of a model may: it cannot be asked for again from where it broke off, as a page or a WebSocket can."""
 
 
 class Gateway:
-    def __init__(self, settings: Settings, log: Log, clock: Clock | None = None) -> None:
+    def __init__(self, settings: Settings, log: Log, clock: Clock | None = None, *, slot: int = 0, of: int = 1) -> None:
+        """One of `of` on this machine's address."""
         clock = clock or SystemClock()
         self._settings = settings
         self._log = log
         self._callers: set[Caller] = set()
         self._empty = asyncio.Event()
-        self._limits = WakeLimits(clock.monotonic_s)
+        siblings = self.siblings = Siblings(slot, of, settings.gateway_socket_of)
+        self._connections_max = siblings.share(CONNECTIONS_MAX)
         self.routes = Routes(settings.url_domain)
         self.control = ControlClient(settings.control_socket)
         self._door = BoxDoor(self.routes, Keys(self.control, clock), Secret(settings.url_secret_path).read, clock)
-        self._guests = Guests(settings.streams_socket, self._limits)
+        self._guests = Guests(settings.streams_socket, WakeLimits(clock.monotonic_s, of), Held(of))
         meter = Meter()
-        self.registry = Registry(settings.run_path / "services.json", str(settings.streams_socket), policy)
+        self.registry = Registry(
+            settings.run_path / "services.json", str(settings.streams_socket), policy, siblings.share
+        )
         self._reporter = Reporter(self.control, self.registry, meter, clock.monotonic_s, clock.now)
         self._lookout = Lookout(self.registry, lambda name: engine(name).metrics)
         self.registry.on_wanted = self._reporter.hurry
@@ -74,25 +84,35 @@ class Gateway:
             clock.monotonic_s,
             lambda: len(self._callers),
             settings.url_domain,
+            siblings,
         )
         self.known: Callable[[bytes], Known | None] = self.services.heads.get
+        self.serves = asyncio.Event()
         self.is_draining = False
         self.tick = 0
 
-    async def serve(self, listening: socket.socket, tls: ssl.SSLContext | None, stop: asyncio.Event) -> None:
-        """Until told to stop, and what goes on then has ended or taken too long."""
+    async def serve(self, listening: socket.socket, tls: ssl.SSLContext | None, ending: Ending) -> None:
+        """Until told to end, and what goes on then has ended or taken too long."""
         loop = asyncio.get_running_loop()
         scheme = self._settings.url_scheme
         self.registry.load()
         async with self.control, self._lookout:
-            following = loop.create_task(follow(self._learn, self.control, self._log))
+            asked = asyncio.Event()
+            following = loop.create_task(follow(self._learn, self.control, self._log, asked))
             sweeping = loop.create_task(self._sweep())
             reporting = loop.create_task(self._reporter.run())
             looking = loop.create_task(self._lookout.run())
+            with suppress(TimeoutError):  # whoever connects waits in the line for those milliseconds
+                async with asyncio.timeout(KNOWS_S_MAX):
+                    await asked.wait()
             server = await loop.create_server(lambda: Caller(self, scheme), sock=listening, ssl=tls)
+            self.serves.set()
             try:
-                await stop.wait()
+                await ending.told.wait()
                 server.close()
+                self.is_draining = True
+                if not ending.hurried.is_set():
+                    await self._fade(ending)
                 await self._drain()
             finally:
                 for task in (following, sweeping, reporting, looking):
@@ -101,8 +121,21 @@ class Gateway:
                 self.services.journal.flush()
                 await self._reporter.usage()
 
+    async def _fade(self, ending: Ending) -> None:
+        """Connections are kept for a while, so that callers learn by their next answer that they are over: one that is
+        closed as a request comes on it would look refused."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        while self._callers and not ending.hurried.is_set():
+            if loop.time() > began_s + FADE_S_MAX:
+                for caller in list(self._callers):
+                    caller.abort()
+            elif loop.time() > began_s + DRAIN_S_MAX:
+                for caller in list(self._callers):
+                    caller.drain()
+            await asyncio.sleep(DRAIN_LOOK_S)
+
     async def _drain(self) -> None:
-        self.is_draining = True
         if not self._callers:
             return
         for caller in list(self._callers):
@@ -132,7 +165,7 @@ class Gateway:
     # What connections ask
 
     def came(self, caller: Caller) -> bool:
-        if len(self._callers) >= CONNECTIONS_MAX:
+        if len(self._callers) >= self._connections_max:
             return False
         self._callers.add(caller)
         self._empty.clear()

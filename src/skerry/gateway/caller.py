@@ -187,7 +187,7 @@ class Caller(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close if nothing goes on; else the answer under way is the last."""
-        if self._now is None and not self._waiting and self._transport is not None:
+        if self._now is None and not self._waiting and not self._parsing and self._transport is not None:
             self._transport.close()
 
     def look(self, tick: int) -> None:

@@ -24,10 +24,10 @@ Place = tuple[str, int]
 
 
 class Guests:
-    def __init__(self, streams_socket: Path, limits: WakeLimits) -> None:
+    def __init__(self, streams_socket: Path, limits: WakeLimits, held: Held) -> None:
         self._socket = str(streams_socket)
         self._limits = limits
-        self._held = Held()
+        self._held = held
         self._kept: dict[Place, list[tuple[float, Guest]]] = {}
         self._count = 0
         self._waking: dict[str, int] = {}

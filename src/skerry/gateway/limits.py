@@ -26,7 +26,10 @@ REMEMBERED_MAX = 10_000
 
 
 class Held:
-    def __init__(self) -> None:
+    def __init__(self, gateways: int = 1) -> None:
+        """Of so many on this machine each has an equal part."""
+        self._most = HELD_MAX // gateways
+        self._most_here = HELD_PER_SANDBOX_MAX // gateways
         self._by_sandbox: dict[str, int] = {}
         self._count = 0
 
@@ -34,7 +37,7 @@ class Held:
     def one(self, sandbox_id: str) -> Generator[None]:
         """Raises Unavailable."""
         here = self._by_sandbox.get(sandbox_id, 0)
-        if self._count >= HELD_MAX or here >= HELD_PER_SANDBOX_MAX:
+        if self._count >= self._most or here >= self._most_here:
             raise Unavailable("too many callers already wait for this sandbox; try again", retry_after_s=RETRY_S)
         self._count += 1
         self._by_sandbox[sandbox_id] = here + 1
@@ -70,10 +73,10 @@ class Buckets:
 
 
 class WakeLimits:
-    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, monotonic_s: Callable[[], float], gateways: int = 1) -> None:
         self._monotonic_s = monotonic_s
-        self._sandboxes = Buckets(WAKES_PER_SANDBOX, WAKE_EACH_SANDBOX_S)
-        self._clients = Buckets(WAKES_PER_CLIENT, WAKE_EACH_CLIENT_S)
+        self._sandboxes = Buckets(max(1, WAKES_PER_SANDBOX // gateways), WAKE_EACH_SANDBOX_S * gateways)
+        self._clients = Buckets(max(1, WAKES_PER_CLIENT // gateways), WAKE_EACH_CLIENT_S * gateways)
 
     def take(self, sandbox_id: str, client: str) -> None:
         """Raises LimitReached."""

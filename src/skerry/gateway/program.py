@@ -8,17 +8,18 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
 
-from skerry.errors import Failed, Invalid
+from skerry.errors import Invalid
 from skerry.gateway.app import Gateway, is_open_to_others
+from skerry.gateway.ending import Ending
+from skerry.gateway.services.place import Services
+from skerry.gateway.siblings import OWN
 from skerry.settings import Settings
 from skerry.telemetry import Log
 
-BACKLOG = 2048
 GC_THRESHOLDS = (20_000, 20, 50)
 """A request leaves nothing behind that only the collector finds, so it need not look after every thousand objects."""
 _ANSWER = (
@@ -26,12 +27,11 @@ _ANSWER = (
 )
 
 
-def main(settings: Settings) -> None:
-    """Raises Invalid or Failed, with what to do, when it cannot listen."""
-    log = Log("gateway", settings.log_level)
+def main(settings: Settings, listening: socket.socket, slot: int = 0, of: int = 1) -> None:
+    """As one of `of` on this machine's address. Raises Invalid, with what to do, when it cannot serve there."""
+    log = Log("gateway" if of == 1 else f"gateway-{slot}", settings.log_level)
     settings.run_path.mkdir(parents=True, exist_ok=True, mode=0o700)
     tls = _tls(settings)
-    listening = _listen(settings.url_listen)
     if is_open_to_others(listening) and tls is None:
         log.warning("sandboxes' URLs are open to other machines, unencrypted", listen=settings.url_listen)
     # What is there now stays: looking through it for what nobody holds would stop every stream for some milliseconds.
@@ -39,47 +39,63 @@ def main(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        uvloop.run(_serve(settings, log, listening, tls))
+        uvloop.run(_serve(settings, log, listening, tls, slot, of))
     finally:
         listening.close()
-        settings.gateway_socket.unlink(missing_ok=True)
 
 
-async def _serve(settings: Settings, log: Log, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
-    stop = asyncio.Event()
+async def _serve(
+    settings: Settings, log: Log, listening: socket.socket, tls: ssl.SSLContext | None, slot: int, of: int
+) -> None:
+    ending = Ending()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    gateway = Gateway(settings, log)
-    inside = await _answer_inside(settings.gateway_socket, gateway.services.metrics)
+        loop.add_signal_handler(number, ending.stop)
+    loop.add_signal_handler(signal.SIGUSR1, ending.give_way)
+    gateway = Gateway(settings, log, slot=slot, of=of)
+    serving = loop.create_task(gateway.serve(listening, tls, ending))
+    begun = loop.create_task(gateway.serves.wait())
+    await asyncio.wait({serving, begun}, return_when=asyncio.FIRST_COMPLETED)
+    begun.cancel()
+    # Only now: the supervisor takes the answer for a sign that whoever we succeed may go.
+    inside = await _answer_inside(settings.gateway_socket_of(slot), gateway.services)
     log.info("serving", listen=settings.url_listen, domain=settings.url_domain, scheme=settings.url_scheme)
     try:
-        await gateway.serve(listening, tls, stop)
+        await serving
     finally:
         inside.close()
 
 
-async def _answer_inside(path: Path, metrics: Callable[[], str]) -> asyncio.AbstractServer:
+async def _answer_inside(path: Path, services: Services) -> asyncio.AbstractServer:
     """For the supervisor, which asks whether we serve, and for the machine's Prometheus at /metrics."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(1):
-                head = await reader.readuntil(b"\r\n\r\n")
-            body = metrics().encode() if head.startswith(b"GET /metrics") else b""
+                target = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1].decode("latin-1")
+            body = (await _told(target, services)).encode()
             writer.write(_ANSWER % (len(body), body))
             await writer.drain()
-        except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
+        except (TimeoutError, OSError, EOFError, IndexError, asyncio.LimitOverrunError):
             pass
         finally:
             writer.close()
 
-    path.unlink(missing_ok=True)  # the program's lock is ours: whoever left it is gone
+    # Whoever answered here before is gone, or gives way to us; it stays when we end, for the next one to take.
+    path.unlink(missing_ok=True)
     mask = os.umask(0o177)
     try:
         return await asyncio.start_unix_server(answer, str(path))
     finally:
         os.umask(mask)
+
+
+async def _told(target: str, services: Services) -> str:
+    path, _, query = target.partition("?")
+    if path == OWN:
+        named = query.removeprefix("services=")
+        return services.own_metrics(named.split(",") if query else None)
+    return await services.metrics() if path == "/metrics" else ""
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -96,18 +112,3 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
             because=str(error),
         ) from None
     return context
-
-
-def _listen(listen: str) -> socket.socket:
-    host, _, port = listen.rpartition(":")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        say = f"cannot listen on {listen}: {error.strerror}; stop what uses it, or serve with another --url-listen"
-        raise Failed(say, because=repr(error)) from error
-    bound.listen(BACKLOG)
-    bound.setblocking(False)
-    return bound

@@ -58,16 +58,18 @@ class Routes:
             del self._by_name[was.name]
 
 
-async def follow(learn: Callable[[RouteNews], None], control: ControlClient, log: Log) -> None:
-    """For ever. What was known is kept while control is away."""
+async def follow(learn: Callable[[RouteNews], None], control: ControlClient, log: Log, asked: asyncio.Event) -> None:
+    """For ever. What was known is kept while control is away. `asked` is set when it has said something, or cannot."""
     pause_s = AGAIN_S
     told = False
     while True:
         try:
             async for news in control.news():
                 learn(news)
+                asked.set()
                 pause_s, told = AGAIN_S, False
         except Unavailable as error:
+            asked.set()
             if not told:
                 log.info("control is away; what it said last goes on to hold", because=error.because)
                 told = True

@@ -1,6 +1,7 @@
 """The first thing a program runs: tie its life to the supervisor's, take its lock, read its settings, call its main.
 
-`python -m skerry.serve.launch agent|control|gateway`, with the settings as JSON in SKERRY_SETTINGS_JSON.
+`python -m skerry.serve.launch agent|control|gateway PARENT_PID`, with the settings as JSON in SKERRY_SETTINGS_JSON. A
+gateway may be one of several, by name (gateway, gateway-1, …), and inherit its listening socket as a third argument.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import importlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
 from pathlib import Path
 
 from skerry.errors import SkerryError
+from skerry.serve.listeners import bind
 from skerry.settings import Settings
 from skerry.telemetry import Log, route_standard_logging
 
@@ -70,18 +73,26 @@ def _kill_holder(descriptor: int, log: Log) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 2 or arguments[0] not in PROGRAMS or SETTINGS_VARIABLE not in os.environ:
+    kind, _, slot = arguments[0].partition("-") if arguments else ("", "", "")
+    if not 2 <= len(arguments) <= 3 or kind not in PROGRAMS or SETTINGS_VARIABLE not in os.environ:
         print(f"{SETTINGS_VARIABLE}=… python -m skerry.serve.launch {'|'.join(PROGRAMS)} PARENT_PID", file=sys.stderr)
         return CANNOT_START
-    name, parent = arguments[0], int(arguments[1])
-    die_with_parent(parent)
+    name = arguments[0]
+    die_with_parent(int(arguments[1]))
     # Out of the environment at once: what we start must not inherit a database password.
     settings = Settings(**json.loads(os.environ.pop(SETTINGS_VARIABLE)))
     log = Log(name, settings.log_level)
     route_standard_logging(name, settings.log_level)
-    lock = take_lock(settings.data_dir / f"{name}.lock", log)
+    # Gateways may be many: the next one serves while the last one ends what it has begun.
+    lock = None if kind == "gateway" else take_lock(settings.data_dir / f"{name}.lock", log)
     try:
-        importlib.import_module(PROGRAMS[name]).main(settings)
+        program = importlib.import_module(PROGRAMS[kind])
+        if kind != "gateway":
+            program.main(settings)
+        elif len(arguments) == 3:
+            program.main(settings, socket.socket(fileno=int(arguments[2])), int(slot or 0), settings.gateway_workers)
+        else:
+            program.main(settings, bind(settings.url_listen)[0])
     except SkerryError as error:
         log.error("cannot go on", say=error.say, because=error.because)
         return CANNOT_START
@@ -89,7 +100,8 @@ def main(arguments: list[str]) -> int:
         log.error("crashed", trace=traceback.format_exc())
         return CRASHED
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
     return 0
 
 

@@ -10,6 +10,8 @@ import json
 import os
 import sys
 
+from skerry.errors import Failed
+from skerry.serve.listeners import bind
 from skerry.serve.supervisor import CANNOT_START, Supervisor
 from skerry.telemetry import Log
 
@@ -34,14 +36,20 @@ def main() -> int:
     told = json.loads(os.environ.pop(SUPERVISOR_VARIABLE))
     if lock(told["lock_path"]) is None:
         return CANNOT_START
+    log = Log("serve", told["log_level"])
+    try:
+        listening = bind(told["listen"], told["gateways"]) if told["gateways"] else []
+    except Failed as error:
+        log.error("cannot go on", say=error.say, because=error.because)
+        return CANNOT_START
     supervisor = Supervisor(
         told["programs"],
         launcher=[sys.executable, "-m", "skerry.serve.launch"],
         run_path=told["run_path"],
-        lock_folder=os.path.dirname(told["lock_path"]),
         environment=dict(os.environ),
-        log=Log("serve", told["log_level"]),
+        log=log,
         on_ready=told["banner"],
+        listening=[each.fileno() for each in listening],
     )
     return supervisor.run()
 

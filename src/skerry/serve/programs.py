@@ -9,10 +9,16 @@ STEADY_AFTER_S = 30.0
 
 
 class Program:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, listening: int | None = None) -> None:
         self.name = name
+        self.kind = name.partition("-")[0]
+        """`gateway` of gateway-1."""
+        self.listening = listening
+        """Descriptor of the socket that it inherits; None: it has none."""
         self.pid: int | None = None
         self.ready = False
+        self.turn = 0
+        """How often others had been wanted in place of those that ran, when it was started."""
         self._started_s = 0.0
         self._backoff_s = BACKOFF_FIRST_S
         self.start_at_s: float | None = 0.0
@@ -22,8 +28,8 @@ class Program:
     def running(self) -> bool:
         return self.pid is not None
 
-    def started(self, pid: int, now_s: float) -> None:
-        self.pid, self._started_s, self.start_at_s = pid, now_s, None
+    def started(self, pid: int, now_s: float, turn: int = 0) -> None:
+        self.pid, self._started_s, self.start_at_s, self.turn = pid, now_s, None, turn
 
     def up_s(self, now_s: float) -> float:
         return now_s - self._started_s

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 ANSWER_S_MAX = 0.5
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group of whoever listens at the other end."""
 
 
-def answers_health(socket_path: str) -> bool:
+def serving_pid(socket_path: str) -> int | None:
+    """Which process answers there; None: none does. A predecessor may still answer at the place of the next one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_S_MAX)
         try:
             connection.connect(socket_path)
+            told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n")
-            return connection.recv(64).startswith(b"HTTP/1.1 200")
+            answers = connection.recv(64).startswith(b"HTTP/1.1 200")
         except OSError:
-            return False
+            return None
+    return int(_CREDENTIALS.unpack(told)[0]) if answers else None
 
 
-def holds_lock(lock_path: str, pid: int) -> bool:
-    """Whether this very process has the program's lock: until then its predecessor may still answer for it."""
-    try:
-        with open(lock_path) as lock:
-            return lock.read() == str(pid)
-    except OSError:
-        return False
+def answers_health(socket_path: str) -> bool:
+    return serving_pid(socket_path) is not None

@@ -8,15 +8,17 @@ import time
 
 from skerry.serve.exits import ExitFiles, start_time_ticks, wait_status
 from skerry.serve.programs import Program
-from skerry.serve.ready import answers_health, holds_lock
+from skerry.serve.ready import serving_pid
+from skerry.serve.succession import LEAVING_MAX, Succession
 from skerry.telemetry import Log
 
 STOP_ORDER = ("gateway", "control", "agent")
 """The gateway first, while what it passes on can still be answered; control before its agent: it must not see that go
 and call it a failure. Sandboxes go on."""
-STOP_S_MAX = 15.0
-STREAMS_S_MAX = 65.0
-"""For the gateway, which lets the answers of models that have begun come to their end."""
+STOP_S_MAX = {"gateway": 65.0, "control": 15.0, "agent": 15.0}
+"""The gateway lets the answers of models that have begun come to their end."""
+INHERITED = 3
+"""Number of the listening socket in a gateway."""
 READY_POLL_FIRST_S = 0.05
 READY_POLL_MAX_S = 1.0
 CANNOT_START = 2
@@ -32,16 +34,21 @@ class Supervisor:
         *,
         launcher: list[str],
         run_path: str,
-        lock_folder: str,
         environment: dict[str, str],
         log: Log,
         on_ready: str | None,
+        listening: list[int],
     ) -> None:
+        """`listening`: descriptors of sockets, a gateway for each."""
         self._launcher = launcher
-        """Command that becomes a program, given its name and our pid."""
-        self._programs = [Program(name) for name in reversed(STOP_ORDER) if name in names]
+        """Command that becomes a program, given its name and our pid, and the number of the socket it inherits."""
+        self._programs = [Program(name) for name in ("agent", "control") if name in names]
+        self._programs += [
+            Program("gateway" if slot == 0 else f"gateway-{slot}", descriptor)
+            for slot, descriptor in enumerate(listening)
+        ]
+        self._succession = Succession()
         self._run_path = run_path
-        self._lock_folder = lock_folder
         self._environment = environment
         self._log = log
         self._exits = ExitFiles(f"{run_path}/exits")
@@ -52,6 +59,7 @@ class Supervisor:
     def run(self) -> int:
         """Until told to stop; the exit code."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would never be seen
         while True:
             now_s = time.monotonic()
             for program in self._programs:
@@ -62,7 +70,13 @@ class Supervisor:
                 return self._stop(CANNOT_START)
             if told in (signal.SIGTERM, signal.SIGINT):
                 return self._stop(0)
+            if told == signal.SIGHUP:
+                self._succession.wanted += 1
             self._look_for_ready()
+            self._look_for_successors()
+            for program in self._programs:
+                if self._succession.is_due(program):
+                    self._start(self._succession.begin(program))
 
     def _sleep(self, seconds: float | None) -> int | None:
         told = signal.sigwaitinfo(_HANDLED) if seconds is None else signal.sigtimedwait(_HANDLED, max(0.0, seconds))
@@ -72,7 +86,8 @@ class Supervisor:
         """None: nothing is due, so sleep until something happens."""
         now_s = time.monotonic()
         due = [program.start_at_s - now_s for program in self._programs if program.start_at_s is not None]
-        for program in self._programs:
+        due += self._succession.due_s(now_s)
+        for program in self._all():
             if program.pid and not program.ready:
                 # The longer it takes the less often it is asked: an agent may have thousands to adopt.
                 due.append(min(READY_POLL_MAX_S, max(READY_POLL_FIRST_S, program.up_s(now_s) / 10)))
@@ -80,13 +95,19 @@ class Supervisor:
 
     def _start(self, program: Program) -> None:
         command = [*self._launcher, program.name, str(os.getpid())]
-        pid = os.posix_spawn(command[0], command, self._environment, setsigmask=[], setsigdef=_HANDLED)
-        program.started(pid, time.monotonic())
+        inherited: list[tuple[int, int, int]] = []
+        if program.listening is not None:
+            command.append(str(INHERITED))
+            inherited.append((os.POSIX_SPAWN_DUP2, program.listening, INHERITED))
+        pid = os.posix_spawn(
+            command[0], command, self._environment, file_actions=inherited, setsigmask=[], setsigdef=_HANDLED
+        )
+        program.started(pid, time.monotonic(), self._succession.wanted)
         self._log.info("started", name=program.name, pid=pid)
 
     def _look_for_ready(self) -> None:
         for program in self._programs:
-            if program.pid and not program.ready and self._serves(program.name, program.pid):
+            if program.pid and not program.ready and self._serves(program):
                 program.ready = True
                 self._log.info("ready", name=program.name)
         if not self._was_ready and all(program.ready for program in self._programs):
@@ -94,9 +115,27 @@ class Supervisor:
             if self._on_ready:
                 print(self._on_ready, flush=True)
 
-    def _serves(self, name: str, pid: int) -> bool:
-        lock_path = f"{self._lock_folder}/{name}.lock"
-        return holds_lock(lock_path, pid) and answers_health(f"{self._run_path}/{name}.sock")
+    def _serves(self, program: Program) -> bool:
+        return serving_pid(f"{self._run_path}/{program.name}.sock") == program.pid
+
+    # Gateways are replaced while they serve
+
+    def _look_for_successors(self) -> None:
+        now_s = time.monotonic()
+        for predecessor, successor in list(self._succession.by_predecessor.items()):
+            if successor.pid and self._serves(successor):
+                successor.ready = True
+                self._programs[self._programs.index(predecessor)] = successor
+                self._succession.left_behind(predecessor, now_s)
+                self._send(predecessor, signal.SIGUSR1)
+                self._log.info("succeeded", name=successor.name, pid=successor.pid, predecessor=predecessor.pid)
+        for program, _ in self._succession.leaving[:-LEAVING_MAX]:
+            self._send(program, signal.SIGTERM)
+        for program in self._succession.overdue(now_s):
+            self._send(program, signal.SIGKILL)
+
+    def _all(self) -> list[Program]:
+        return [*self._programs, *self._succession.all()]
 
     def _reap(self, *, again: bool) -> int | None:
         """Collect every child that has ended; the exit code of the last program among them."""
@@ -110,15 +149,24 @@ class Supervisor:
             if child is None:
                 return code
             status = wait_status(child.si_code, child.si_status)
-            program = next((each for each in self._programs if each.pid == child.si_pid), None)
+            program = next((each for each in self._all() if each.pid == child.si_pid), None)
             if program is None:
                 self._keep_exit(child.si_pid, status)
             os.waitpid(child.si_pid, 0)
             if program is not None:
                 code = os.waitstatus_to_exitcode(status)
-                program.ended(time.monotonic(), again=again)
-                tell = self._log.warning if again else self._log.info
-                tell("ended", name=program.name, pid=child.si_pid, code=code)
+                self._note_end(program, child.si_pid, code, again=again)
+
+    def _note_end(self, program: Program, pid: int, code: int, *, again: bool) -> None:
+        heir = self._succession.inherits(program)
+        if heir is not None:
+            self._programs[self._programs.index(program)] = heir
+        was_leaving = self._succession.ended(program)
+        program.ended(time.monotonic(), again=again and program in self._programs)
+        tell = self._log.warning if again and not was_leaving else self._log.info
+        tell("ended", name=program.name, pid=pid, code=code)
+        if again and not was_leaving and heir is None and program not in self._programs:
+            self._log.error("cannot be replaced; the one that was there goes on", name=program.name)
 
     def _keep_exit(self, pid: int, status: int) -> None:
         try:
@@ -129,24 +177,28 @@ class Supervisor:
     def _stop(self, code: int) -> int:
         """One after the other, gently; whoever asks twice wants it now."""
         hurry = False
-        for program in reversed(self._programs):
-            hurry = self._end(program, hurry=hurry)
+        for kind in STOP_ORDER:
+            hurry = self._end([each for each in self._all() if each.kind == kind], hurry=hurry)
         self._log.info("stopped; sandboxes go on")
         return INTERRUPTED if hurry and code == 0 else code
 
-    def _end(self, program: Program, *, hurry: bool) -> bool:
-        """Until it is gone; whether we were told again meanwhile."""
-        deadline_s = time.monotonic() + (STREAMS_S_MAX if program.name == "gateway" else STOP_S_MAX)
-        self._send(program, signal.SIGKILL if hurry else signal.SIGTERM)
-        while program.running:
+    def _end(self, programs: list[Program], *, hurry: bool) -> bool:
+        """Until they are gone; whether we were told again meanwhile."""
+        self._send_all(programs, signal.SIGKILL if hurry else signal.SIGTERM)
+        deadline_s = time.monotonic() + max((STOP_S_MAX[each.kind] for each in programs), default=0.0)
+        while any(each.running for each in programs):
             told = self._sleep(deadline_s - time.monotonic())
             self._reap(again=False)
             again = told in (signal.SIGTERM, signal.SIGINT)
             if again or time.monotonic() >= deadline_s:
-                self._send(program, signal.SIGKILL)
-                deadline_s = time.monotonic() + STOP_S_MAX
+                self._send_all(programs, signal.SIGKILL)
+                deadline_s = time.monotonic() + STOP_S_MAX["agent"]
             hurry = hurry or again
         return hurry
+
+    def _send_all(self, programs: list[Program], number: signal.Signals) -> None:
+        for program in programs:
+            self._send(program, number)
 
     def _send(self, program: Program, number: signal.Signals) -> None:
         if program.pid is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from skerry.gateway.services.meter import Meter
 from skerry.gateway.services.metrics import exposition
 from skerry.gateway.services.registry import Registry
 from skerry.gateway.services.service import Service
+from skerry.gateway.siblings import Siblings
 from skerry.model.token import Scope
 from skerry.model.traffic import Access
 
@@ -46,6 +48,7 @@ class Services:
         now_s: Callable[[], float],
         connections: Callable[[], int],
         domain: str,
+        siblings: Siblings,
     ) -> None:
         self.registry = registry
         self.entrants = entrants
@@ -53,6 +56,8 @@ class Services:
         self.meter = meter
         self.journal = journal
         self._connections = connections
+        self._siblings = siblings
+        self._gathering: set[asyncio.Task[None]] = set()
         self.now_s = now_s
         self.nothing = f"there is nothing here; sandboxes are at NAME--PORT.{domain}, services at NAME.{domain}"
         self.held_bytes = 0
@@ -116,14 +121,26 @@ class Services:
         if call.head.kind is Kind.METRICS:
             if access is None:
                 raise Unauthenticated("send a key or a token with scope metrics as Authorization: Bearer sk_… or st_…")
-            shown = exposition(self._open_to(access, Scope.METRICS), self._connections())
-            call.answer(200, b"text/plain; version=0.0.4; charset=utf-8", shown.encode())
+            gathering = asyncio.get_running_loop().create_task(
+                self._answer_metrics(call, [each.route.id for each in self._open_to(access, Scope.METRICS)])
+            )
+            self._gathering.add(gathering)
+            gathering.add_done_callback(self._gathering.discard)
             return
         raise NotFound(self.nothing)
 
-    def metrics(self) -> str:
-        """Of all services, for the machine's own Prometheus."""
-        return exposition(self.registry.all(), self._connections())
+    async def _answer_metrics(self, call: Admission, services: list[str]) -> None:
+        shown = await self._siblings.gathered(lambda: self.own_metrics(services), services)
+        if not call.over:
+            call.answer(200, b"text/plain; version=0.0.4; charset=utf-8", shown.encode())
+
+    async def metrics(self) -> str:
+        """Of all services at all gateways here, for the machine's own Prometheus."""
+        return await self._siblings.gathered(self.own_metrics, None)
+
+    def own_metrics(self, services: list[str] | None = None) -> str:
+        chosen = [each for each in self.registry.all() if services is None or each.route.id in services]
+        return exposition(chosen, self._connections())
 
     def _models(self, head: Head, access: Access | None) -> dict[str, object]:
         named = head.path.decode("latin-1").removeprefix("/v1/models").removeprefix("/")

@@ -18,6 +18,8 @@ from skerry.model.traffic import Access, ServiceRoute
 from skerry.model.url import RouteNews
 
 MakePolicy = Callable[[PolicyName], Policy]
+Share = Callable[[int], int]
+"""Of a limit that is for all gateways on this machine."""
 
 
 class _Kept(BaseModel):
@@ -25,8 +27,9 @@ class _Kept(BaseModel):
 
 
 class Registry:
-    def __init__(self, path: Path, streams_socket: str, make_policy: MakePolicy) -> None:
+    def __init__(self, path: Path, streams_socket: str, make_policy: MakePolicy, share: Share) -> None:
         self._path = path
+        self._share = share
         self._streams_socket = streams_socket
         self._make_policy = make_policy
         self.on_wanted: Callable[[Service], None] = lambda _: None
@@ -88,7 +91,9 @@ class Registry:
         if found is not None and found.route.routing.policy is route.routing.policy:
             found.learn(route)
         else:
-            made = Service(route, self._make_policy(route.routing.policy), self._heads, self._streams_socket)
+            made = Service(
+                route, self._make_policy(route.routing.policy), self._heads, self._streams_socket, self._share
+            )
             made.on_wanted = self.on_wanted
             if found is not None:
                 made.adopt(found)
@@ -113,7 +118,7 @@ class Registry:
             return
         self._changed = False
         kept = _Kept(services=[each.route for each in self._by_id.values()])
-        beside = self._path.with_suffix(".new")
+        beside = self._path.with_suffix(f".{os.getpid()}")  # others on this machine keep the same
         try:
             beside.write_bytes(kept.model_dump_json().encode())
             os.replace(beside, self._path)

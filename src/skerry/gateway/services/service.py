@@ -60,7 +60,15 @@ class Waiter(Protocol):
 
 
 class Service:
-    def __init__(self, route: ServiceRoute, policy: Policy, heads: AnswerHeads, streams_socket: str) -> None:
+    def __init__(
+        self,
+        route: ServiceRoute,
+        policy: Policy,
+        heads: AnswerHeads,
+        streams_socket: str,
+        share: Callable[[int], int] = int,
+    ) -> None:
+        """`share`: what this gateway has of a limit that is for all of this machine."""
         self.route = route
         self.policy = policy
         self.replicas: dict[str, Replica] = {}
@@ -71,6 +79,7 @@ class Service:
         self.ejections = 0
         self.in_flight = 0
         self._heads = heads
+        self._share = share
         self._streams_socket = streams_socket
         self._open: list[Replica] = []
         """Those that may be chosen."""
@@ -104,7 +113,9 @@ class Service:
         self.route = route
         self.names = frozenset({route.name, *route.models, *route.adapters})
         """What `model` may be."""
-        self._per_replica = route.routing.holding.per_replica or 0
+        per_replica = route.routing.holding.per_replica
+        self._per_replica = self._share(per_replica) if per_replica else 0
+        self._holds_max = self._share(min(route.routing.holding.limit, WAITING_MAX))
         told = {each.id: each for each in route.replicas}
         for gone, replica in list(self.replicas.items()):
             if gone in told and told[gone].url == replica.route.url:
@@ -230,7 +241,7 @@ class Service:
             say = f"service {name} has no replica that can serve; try again"
             waiter.give_up(Unavailable(say, retry_after_s=RETRY_S), 503)
             return
-        if len(self._seats) >= min(holding.limit, WAITING_MAX):
+        if len(self._seats) >= self._holds_max:
             say = f"service {name} is full, and {holding.limit} requests wait already; try again"
             waiter.give_up(LimitReached(say, retry_after_s=RETRY_S), 429)
             return
