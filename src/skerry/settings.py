@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -55,6 +57,21 @@ def _host_port(listen: str) -> str:
     return listen
 
 
+def _http_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
+        raise ValueError("expected a URL such as http://127.0.0.1:4318")
+    return text
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """KEY=VALUE,KEY=VALUE, each as in a URL: as OpenTelemetry has it."""
+    return {
+        unquote(key.strip()): unquote(value)
+        for key, _, value in (each.partition("=") for each in text.split(","))
+        if key
+    }
+
+
 def _domain(name: str) -> str:
     if len(name) > 180 or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", name):
         raise ValueError("expected a domain in lower case, such as boxes.example.com")
@@ -90,6 +107,17 @@ class Settings(BaseSettings):
     gateway_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Gateways on this machine, each a process with a core to use. One by default: it passes on some ten thousand short
     requests a second, and knows alone what it sent where."""
+    otlp_endpoint: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None, validate_default=True
+    )
+    """Collector to which gateways send traces by OTLP over HTTP, such as http://127.0.0.1:4318. None: nothing is
+    traced. Other programs' variables count here too, since a machine has one collector."""
+    otlp_headers: dict[str, str] = Field(
+        default_factory=lambda: _pairs(os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", ""))
+    )
+    """Sent to it with each request: what it knows us by."""
+    otlp_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of requests whose callers do not trace themselves; those who do have decided it."""
     database_url: str | None = None
     """SQLAlchemy async URL; None: SQLite in data_dir. PostgreSQL: postgresql+psycopg://…"""
     log_level: str = "info"

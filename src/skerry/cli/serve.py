@@ -56,6 +56,7 @@ WantedBy=multi-user.target
 @click.option("--url-certificate", type=click.Path(path_type=Path), help="Certificate for TLS on URLs, as PEM.")
 @click.option("--url-key", type=click.Path(path_type=Path), help="Its key, as PEM.")
 @click.option("--gateway-workers", type=int, metavar="N", help="Gateways on this machine, a process each [1].")
+@click.option("--otlp-endpoint", metavar="URL", help="Collector for traces of services [OTEL_EXPORTER_OTLP_ENDPOINT].")
 @click.option(
     "--share", type=click.Path(path_type=Path), multiple=True, help="Host folder sandboxes may mount; repeat."
 )

@@ -34,6 +34,7 @@ from skerry.gateway.services.meter import Meter
 from skerry.gateway.services.place import Services
 from skerry.gateway.services.registry import Registry
 from skerry.gateway.services.reporter import Reporter
+from skerry.gateway.services.tracer import Tracer
 from skerry.gateway.services.web import LabelDoor, WebDoor, WebGuests
 from skerry.gateway.siblings import Siblings
 from skerry.model.url import RouteNews, read_host
@@ -73,6 +74,16 @@ class Gateway:
         self._lookout = Lookout(self.registry, lambda name: engine(name).metrics)
         self.registry.on_wanted = self._reporter.hurry
         entrants = Entrants(self.control, clock.monotonic_s, lambda: clock.now().timestamp())
+        self._tracer: Tracer | None = None
+        if settings.otlp_endpoint is not None:
+            self._tracer = Tracer(
+                settings.otlp_endpoint,
+                settings.otlp_headers,
+                settings.otlp_share,
+                self._reporter.gateway,
+                log,
+                clock.monotonic_s,
+            )
         self._web_door = WebDoor(self.registry, entrants)
         self._web_guests = WebGuests(str(settings.streams_socket))
         self.services = Services(
@@ -85,6 +96,7 @@ class Gateway:
             lambda: len(self._callers),
             settings.url_domain,
             siblings,
+            self._tracer,
         )
         self.known: Callable[[bytes], Known | None] = self.services.heads.get
         self.serves = asyncio.Event()
@@ -98,10 +110,14 @@ class Gateway:
         self.registry.load()
         async with self.control, self._lookout:
             asked = asyncio.Event()
-            following = loop.create_task(follow(self._learn, self.control, self._log, asked))
-            sweeping = loop.create_task(self._sweep())
-            reporting = loop.create_task(self._reporter.run())
-            looking = loop.create_task(self._lookout.run())
+            tasks = [
+                loop.create_task(follow(self._learn, self.control, self._log, asked)),
+                loop.create_task(self._sweep()),
+                loop.create_task(self._reporter.run()),
+                loop.create_task(self._lookout.run()),
+            ]
+            if self._tracer is not None:
+                tasks.append(loop.create_task(self._tracer.run()))
             with suppress(TimeoutError):  # whoever connects waits in the line for those milliseconds
                 async with asyncio.timeout(KNOWS_S_MAX):
                     await asked.wait()
@@ -115,9 +131,9 @@ class Gateway:
                     await self._fade(ending)
                 await self._drain()
             finally:
-                for task in (following, sweeping, reporting, looking):
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(following, sweeping, reporting, looking, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
                 self.services.journal.flush()
                 await self._reporter.usage()
 

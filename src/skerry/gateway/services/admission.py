@@ -13,6 +13,8 @@ from skerry.gateway.services.incoming import Incoming, Line
 from skerry.gateway.services.journal import Journal
 from skerry.gateway.services.meter import Meter
 from skerry.gateway.services.service import Service
+from skerry.gateway.services.trace import Trace
+from skerry.gateway.services.tracer import Tracer
 from skerry.model.token import Scope
 from skerry.model.traffic import Access
 
@@ -27,6 +29,7 @@ class Place(Protocol):
     allowances: Allowances
     meter: Meter
     journal: Journal
+    tracer: Tracer | None
     held_bytes: int
     nothing: str
     """What is said where there is nothing."""
@@ -56,6 +59,7 @@ class Admission(Incoming):
         "quiet_s",
         "reserved",
         "service",
+        "trace",
         "weight",
     )
 
@@ -73,6 +77,7 @@ class Admission(Incoming):
         self.quiet_s = 0.0
         """When it has been silent for too long; 0: something came since that was last looked at."""
         self.service: Service | None = None
+        self.trace: Trace | None = None
         self.weight = 1.0
 
     def _now_s(self) -> float:
@@ -146,6 +151,8 @@ class Admission(Incoming):
             return
         self._place.came(self)
         self.service = service
+        if self._place.tracer is not None:
+            self.trace = self._place.tracer.begin(self.head)
         self.prompt_tokens = body.prompt_tokens
         if access is not None:
             self.priority = access.priority

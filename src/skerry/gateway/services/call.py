@@ -145,6 +145,8 @@ class Call(Admission):
         assert body is not None
         self.replica = replica
         self.chosen = choice
+        if self.trace is not None:
+            self.trace.tries(replica.id, choice.why, self._place.now_s())
         self._data = body.data
         owed = max(0, self.prompt_tokens - tokens_of(choice.matched_blocks))
         if prefill is not None:
@@ -199,8 +201,9 @@ class Call(Admission):
 
     def sent(self, data: bytes) -> bytes:
         """The request with this body, as a replica gets it."""
+        passed = self.head.passed if self.trace is None else self.trace.told(self.head.passed)
         return b"%bX-Request-Id: %b\r\nX-Forwarded-For: %b\r\nContent-Length: %d\r\n\r\n%b" % (
-            *(self.head.passed, self.request_id, self._line.client.encode(), len(data), data),
+            *(passed, self.request_id, self._line.client.encode(), len(data), data),
         )
 
     def _unreachable(self, because: str) -> None:
@@ -247,6 +250,9 @@ class Call(Admission):
         if upstream is not None:
             upstream.abort()
         self._stop_trying()
+        if self.trace is not None:
+            self.trace.failed("slower than the second that was asked", self._place.now_s())
+            self.trace.tries(hedge.replica.id, _HEDGED.why, hedge.began_s)
         if replica is not None:
             self._leave(service, replica, self._owed)
         elif self.seat:
@@ -389,6 +395,8 @@ class Call(Admission):
         replica, service = self.replica, self.service
         assert replica is not None
         assert service is not None
+        if self.trace is not None:
+            self.trace.failed(because, self._place.now_s())
         if self._retried >= service.route.routing.retries:
             return False
         if self._tried is None:
@@ -450,6 +458,8 @@ class Call(Admission):
         used = read_usage(self._last, self.prompt_tokens, self._events) if self.first_s else _NOTHING
         place.meter.ended(self, service, used, now_s)
         place.journal.ended(self, service, used, now_s)
+        if self.trace is not None and place.tracer is not None:
+            place.tracer.ended(self, self.trace, service, used, now_s)
         service.used(self.client, used.prompt, used.completion, waited=self.waited)
         if self._is_allowed and self._allowance is not None:
             self._allowance.leave(self, used.prompt + used.completion)

@@ -10,7 +10,7 @@ from skerry.gateway.headers import BEARER, dropped, is_ours
 from skerry.gateway.request import Chunked, Headers, Request, value
 
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_TRACE = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 """W3C's traceparent."""
 _SESSION = (b"x-skerry-session", b"x-session-id")
 _OURS = frozenset(
@@ -58,6 +58,7 @@ class Head:
         "content_type",
         "entry",
         "headers",
+        "is_sampled",
         "keeps",
         "kind",
         "label",
@@ -67,6 +68,7 @@ class Head:
         "path",
         "request_id",
         "session",
+        "span",
         "token",
         "trace",
         "v1_1",
@@ -89,7 +91,9 @@ class Head:
         self.request_id = told if told is not None and _ID.fullmatch(told) else None
         traced = _TRACE.fullmatch(value(request.headers, b"traceparent") or b"")
         self.trace = traced[1].decode() if traced else ""
-        """The caller's trace, for the log; the header itself is passed on as it is."""
+        """The caller's trace; the header itself is passed on as it is where we do not trace ourselves."""
+        self.span = traced[2].decode() if traced else ""
+        self.is_sampled = traced is not None and int(traced[3], 16) & 1 == 1
         self.session = session_of(request.headers)
         self.passed = _passed(request)
         """The head as a replica gets it, but for who asks, its id and the length of the body."""

@@ -37,7 +37,9 @@ class Hedge:
         self.upstream: Upstream | None = None
         self._owner = owner
         self._sent = sent
-        self._task = asyncio.get_running_loop().create_task(self._begin(timeout_s))
+        loop = asyncio.get_running_loop()
+        self.began_s = loop.time()
+        self._task = loop.create_task(self._begin(timeout_s))
 
     async def _begin(self, timeout_s: float) -> None:
         try:

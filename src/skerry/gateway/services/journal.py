@@ -26,12 +26,13 @@ class Journal:
             return
         # No field can hold a blank or a secret: models and services are those that are declared, ids are checked.
         replica, access = call.replica, call.access
+        trace = call.trace.id if call.trace is not None else call.head.trace
         self._lines.append(
             f"info gateway request id={call.request_id.decode()} service={service.route.name} model={call.model} "
             f"client={access.client if access is not None else '-'} replica={replica.id if replica else '-'} "
             f"status={call.status} prompt_tokens={used.prompt} completion_tokens={used.completion} "
             f"first_ms={(call.first_s - call.began_s) * 1000 if call.first_s else 0:.1f} "
-            f"took_ms={(now_s - call.began_s) * 1000:.1f}{f' trace={call.head.trace}' if call.head.trace else ''}\n"
+            f"took_ms={(now_s - call.began_s) * 1000:.1f}{f' trace={trace}' if trace else ''}\n"
         )
         if len(self._lines) >= LINES_MAX:
             self.flush()

@@ -22,6 +22,7 @@ from skerry.gateway.services.meter import Meter
 from skerry.gateway.services.metrics import exposition
 from skerry.gateway.services.registry import Registry
 from skerry.gateway.services.service import Service
+from skerry.gateway.services.tracer import Tracer
 from skerry.gateway.siblings import Siblings
 from skerry.model.token import Scope
 from skerry.model.traffic import Access
@@ -49,12 +50,14 @@ class Services:
         connections: Callable[[], int],
         domain: str,
         siblings: Siblings,
+        tracer: Tracer | None,
     ) -> None:
         self.registry = registry
         self.entrants = entrants
         self.allowances = allowances
         self.meter = meter
         self.journal = journal
+        self.tracer = tracer
         self._connections = connections
         self._siblings = siblings
         self._gathering: set[asyncio.Task[None]] = set()
