@@ -86,6 +86,27 @@ async def serving(place: Place) -> AsyncGenerator[Place]:
         await runner.cleanup()
 
 
+class Site(Place):
+    """A plain web server, which may want a name and a password."""
+
+    login = ""
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_route("*", "/{path:.+}", self.get)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        if request.method != "GET":
+            return web.Response(status=405)
+        if self.login and request.headers.get("Authorization") != self.login:
+            return web.Response(status=401)
+        if request.match_info["path"] not in self.files:
+            return web.Response(status=404)
+        return await self.give(request, request.match_info["path"])
+
+    def source(self, path: str, digest: str | None = None) -> str:
+        return f"{self.base}/{path}#sha256={digest or sha256(self.files[path])}"
+
+
 class Hub(Place):
     """Pages of two, large files (*.safetensors, *.gguf) in LFS behind a redirect, a token if it is private."""
 

@@ -66,6 +66,7 @@ def pull(invocation: Invocation, source: str, name: str | None, endpoint: str | 
       skerry model pull ollama://llama3.2:1b
       skerry model pull s3://weights/llama --endpoint https://minio.example:9000
       skerry model pull oci://registry.example/models/llama:1
+      skerry model pull https://host.example/tiny.gguf#sha256=DIGEST
       skerry model pull /srv/models/llama                    a folder that the server shares
       skerry model pull data:/llama                          a folder of the volume data
     """

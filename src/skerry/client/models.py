@@ -31,8 +31,9 @@ class Models:
         secret: str | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Model:
-        """`source`: hf://OWNER/NAME[@REVISION][/FILE], s3://BUCKET/PREFIX, oci://HOST/NAME:TAG, ollama://NAME:TAG, a
-        shared folder of the server, VOLUME:/FOLDER. One that is there already is answered with."""
+        """`source`: hf://OWNER/NAME[@REVISION][/FILE], s3://BUCKET/PREFIX, oci://HOST/NAME:TAG, ollama://NAME:TAG,
+        https://HOST/FILE#sha256=DIGEST, a shared folder of the server, VOLUME:/FOLDER. One that is there already is
+        answered with."""
         return self._made(source, timeout_s, name=name, endpoint=endpoint, secret=secret)
 
     def convert(self, ref: str, name: str, *, to: str = "f16", timeout_s: float = TIMEOUT_S) -> Model:

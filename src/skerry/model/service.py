@@ -130,7 +130,7 @@ else:
     )
     Source = matching(
         r"^(/|[a-z0-9-]+:/|(hf|s3|oci|ollama|model)://).{1,1000}$",
-        "a folder in the sandbox such as /models/x, VOLUME:/path, model://NAME, or hf://, s3://, oci://, ollama://",
+        "a folder in the sandbox such as /models/x, VOLUME:/path, model://NAME, or hf://, s3://, oci://, ollama://, https://",
     )
 Option = str | int | float | bool
 

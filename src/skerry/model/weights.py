@@ -7,6 +7,7 @@ import re
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -49,11 +50,14 @@ class SourceKind(StrEnum):
     S3 = "s3"  # objects below a prefix
     OCI = "oci"  # an artifact of a registry
     OLLAMA = "ollama"  # a model of ollama's registry
+    HTTPS = "https"  # a file or an archive of a web server
     FOLDER = "folder"  # of the machine, below one that its operator shares
     VOLUME = "volume"  # or a folder in it
     MODEL = "model"  # one that is here
 
 
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+"""Ends of names of files that are unpacked."""
 _HOST = r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:\d{1,5})?"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 _LOWER = r"[a-z0-9][a-z0-9._-]{0,95}"
@@ -71,11 +75,16 @@ _FORMS: dict[SourceKind, tuple[str, str]] = {
         rf"ollama://({_HOST}/)?({_PART}/)?{_PART}(:{_PART})?",
         "ollama://[HOST/OWNER/]NAME[:TAG]",
     ),
+    SourceKind.HTTPS: (
+        rf"(https://{_HOST}|http://(localhost|127(\.\d{{1,3}}){{3}})(:\d{{1,5}})?)/[^\s#]{{1,800}}#sha256=[0-9a-f]{{64}}",
+        "https://HOST/FILE#sha256=DIGEST",
+    ),
     SourceKind.FOLDER: (r"/.{1,1000}", "/FOLDER"),
     SourceKind.VOLUME: (r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?:/(?!/).{0,900}", "VOLUME:/FOLDER"),
     SourceKind.MODEL: (r"model://[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?", "model://NAME"),
 }
 _SCHEMES = {f"{kind.value}://": kind for kind in SourceKind if kind not in (SourceKind.FOLDER, SourceKind.VOLUME)}
+_SCHEMES["http://"] = SourceKind.HTTPS  # of this machine only
 
 
 def kind_of(source: str) -> SourceKind:
@@ -109,6 +118,10 @@ def default_name(source: str) -> str:
         case SourceKind.OCI | SourceKind.OLLAMA:
             name, _, tag = rest.rsplit("/", 1)[-1].partition("@")[0].partition(":")
             parts = [name, "" if tag == "latest" else tag]
+        case SourceKind.HTTPS:
+            last = unquote(rest.partition("#")[0].partition("?")[0]).rsplit("/", 1)[-1].lower()
+            end = max((each for each in ARCHIVES if last.endswith(each)), key=len, default="")
+            parts = [last.removesuffix(end)]
         case _:
             parts = [rest.rstrip("/").rsplit("/", 1)[-1].rstrip(":")]
     text = re.sub(r"[^a-z0-9._-]+", "-", "-".join(part for part in parts if part).lower())
@@ -183,8 +196,8 @@ class ModelRequest(Frozen):
     endpoint: Endpoint | None = None
     """The server to ask. None: the source's own, or the one that the machine is set to (`model_endpoints`)."""
     secret: Name | None = None
-    """What lets us in: of hf a token, of s3 ACCESS_KEY:SECRET_KEY, of a registry USER:PASSWORD or a token. None: the
-    secret called model-hf, model-s3, model-oci or model-ollama, if there is one."""
+    """What lets us in: of hf a token, of s3 ACCESS_KEY:SECRET_KEY, of others USER:PASSWORD or a token. None: the secret
+    called model-hf, model-s3, model-oci, model-ollama or model-https, if there is one."""
     convert: GgufType | None = None
     """Make a GGUF file of its safetensors."""
     template: Text | None = None
@@ -199,6 +212,8 @@ class ModelRequest(Frozen):
         kind = kind_of(self.source)
         if kind in (SourceKind.FOLDER, SourceKind.VOLUME, SourceKind.MODEL) and (self.endpoint or self.secret):
             raise ValueError("endpoint and secret are for sources that are fetched from a server")
+        if kind is SourceKind.HTTPS and self.endpoint:
+            raise ValueError("endpoint: an https:// source says itself which server to ask")
         if kind is SourceKind.MODEL and self.name is None:
             raise ValueError("name: a model that is made of another one needs a name of its own")
         return self

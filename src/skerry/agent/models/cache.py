@@ -64,6 +64,9 @@ class ModelCache:
         for tree in self._trees.iterdir():
             if tree.name not in self._made:
                 shutil.rmtree(tree)
+        for work in self.unfinished.iterdir():
+            if not _SHA256.fullmatch(work.name):  # of a conversion or an archive, which nobody goes on with
+                shutil.rmtree(work)
         self.forget_left(now_s - LEFT_S_MAX)
 
     def models(self) -> list[str]:
@@ -95,7 +98,11 @@ class ModelCache:
         return self._blob(sha256).exists()
 
     def take(self, file: Path, sha256: str) -> None:
-        """A finished file, whose content has been checked: it is ours from now on."""
+        """A finished file, whose content has been checked: it is ours from now on. One that is here stays, as models
+        are linked to it."""
+        if self.has(sha256):
+            file.unlink()
+            return
         file.chmod(0o444)
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
@@ -133,9 +140,13 @@ class ModelCache:
         (self._entries / f"{model_id}.json").unlink(missing_ok=True)
         shutil.rmtree(self._trees / model_id, ignore_errors=True)
         for file in made.files if made else ():
-            with suppress(FileNotFoundError):
-                if self._blob(file.sha256).stat().st_nlink == 1 and not self._is_held(file.sha256):
-                    self._blob(file.sha256).unlink()
+            self.drop(file.sha256)
+
+    def drop(self, sha256: str) -> None:
+        """Idempotent: a file that no model has and nobody is at work with."""
+        with suppress(FileNotFoundError):
+            if self._blob(sha256).stat().st_nlink == 1 and not self._is_held(sha256):
+                self._blob(sha256).unlink()
 
     def expect(self, more_bytes: int) -> None:
         """Raises NoRoom where so much does not fit, also without what pulls that were cut off have left."""
@@ -158,6 +169,10 @@ class ModelCache:
             found = path.stat()
             if not self._is_held(path.name) and found.st_nlink == 1 and found.st_mtime < older_than_s:
                 path.unlink()
+
+    def path_of(self, file: ModelFile) -> Path:
+        """Of a file that is here."""
+        return self._blob(file.sha256)
 
     def read(self, file: ModelFile, bytes_max: int) -> bytes:
         """The beginning of a file that is here."""

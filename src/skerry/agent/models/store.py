@@ -21,9 +21,11 @@ from skerry.agent.models.fetch import Fetcher, FetchLimits, key_of
 from skerry.agent.models.sources.contract import Listing, Source, checked
 from skerry.agent.models.sources.folder import Folder
 from skerry.agent.models.sources.hf import HuggingFace
+from skerry.agent.models.sources.https import Https
 from skerry.agent.models.sources.oci import Oci
 from skerry.agent.models.sources.ollama import Ollama
 from skerry.agent.models.sources.s3 import S3
+from skerry.agent.models.unpack import is_archive, unpack
 from skerry.client.shares import Shares
 from skerry.clock import Clock
 from skerry.errors import Invalid, NotFound, Unavailable
@@ -122,6 +124,8 @@ class ModelStore:
         async with self._source(order) as source:
             listing = await self._listed(source)
             files = await self._fetch_all(source, listing, held, tell)
+        if isinstance(source, Https) and is_archive(files[0]):
+            files = await unpack(self._cache, files[0], self.limits.size_bytes_max, held, tell)
         return _whole(files, listing.revision, card_of(self._cache, files, listing.card))
 
     async def _listed(self, source: Source) -> Listing:
@@ -185,6 +189,8 @@ class ModelStore:
                     yield S3(web, self._clock, order.source, endpoint, secret)
                 case SourceKind.OCI:
                     yield Oci(web, order.source, endpoint, secret)
+                case SourceKind.HTTPS:
+                    yield Https(web, order.source, secret)
                 case _:
                     yield Ollama(web, order.source, endpoint, secret)
 

@@ -29,7 +29,7 @@ _M = ModelState
 USERS_NAMED_MAX = 5
 TRY_AGAIN_S = 60.0
 """After so long, whoever needs a model that could not be fetched has it fetched again."""
-FETCHED = frozenset({SourceKind.HF, SourceKind.S3, SourceKind.OCI, SourceKind.OLLAMA, SourceKind.MODEL})
+FETCHED = frozenset(SourceKind) - {SourceKind.FOLDER, SourceKind.VOLUME}
 
 
 class ModelIntents:
