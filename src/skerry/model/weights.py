@@ -7,7 +7,6 @@ import re
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -119,7 +118,7 @@ def default_name(source: str) -> str:
             name, _, tag = rest.rsplit("/", 1)[-1].partition("@")[0].partition(":")
             parts = [name, "" if tag == "latest" else tag]
         case SourceKind.HTTPS:
-            last = unquote(rest.partition("#")[0].partition("?")[0]).rsplit("/", 1)[-1].lower()
+            last = re.sub("%[0-9A-Fa-f]{2}", "-", rest.partition("#")[0].partition("?")[0]).rsplit("/", 1)[-1].lower()
             end = max((each for each in ARCHIVES if last.endswith(each)), key=len, default="")
             parts = [last.removesuffix(end)]
         case _:
