@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from skerry.control.reconcile.services.wish import Asked, Memory, Moment, wish
+from skerry.control.reconcile.services.asked import Asked, Memory, Moment
+from skerry.control.reconcile.services.wish import wish
 from skerry.engines.simulator.core import Engine
 from skerry.engines.simulator.profile import Profile
 from skerry.engines.simulator.work import Output, Work

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from skerry.agent.busy_routes import share_of
 from skerry.agent.devices import Devices, found_by, kind_of
 from skerry.model.resources import Accelerator, AcceleratorSetting
 from skerry.settings import Settings
@@ -35,7 +37,7 @@ async def test_nvidias_devices_are_found_by_its_own_program(tmp_path: Path, monk
         'printf "NVIDIA H100 80GB HBM3, 81920\\nNVIDIA H100 80GB HBM3, 81920\\nTesla T4, [N/A]\\n"',
         monkeypatch,
     )
-    devices = Devices([], Log("agent", "error"))
+    devices = Devices([], Log("agent", "error"), time.monotonic)
     await devices.look()
     assert devices.accelerators == [
         Accelerator(kind="h100", count=2, memory=80 * GIB),
@@ -49,7 +51,7 @@ async def test_a_driver_that_does_not_answer_is_no_device(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smi(tmp_path, script, monkeypatch)
-    devices = Devices([], Log("agent", "error"))
+    devices = Devices([], Log("agent", "error"), time.monotonic)
     await devices.look()
     assert devices.accelerators == []
 
@@ -60,10 +62,46 @@ async def test_what_the_settings_say_is_not_asked_for(tmp_path: Path, monkeypatc
     setting = AcceleratorSetting.model_validate(
         {"kind": "l4", "count": 2, "memory": "24GiB", "paths": ["/dev/nvidia0", "/dev/nvidia1"]}
     )
-    devices = Devices([setting], Log("agent", "error"))
+    devices = Devices([setting], Log("agent", "error"), time.monotonic)
     await devices.look()
     assert devices.accelerators == [Accelerator(kind="l4", count=2, memory=24 * GIB)]
     assert setting.paths == [["/dev/nvidia0"], ["/dev/nvidia1"]]
+
+
+@pytest.mark.anyio
+async def test_how_busy_they_are_is_asked_of_the_same_program_and_not_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi(
+        tmp_path,
+        'test "$*" = "--query-gpu=utilization.gpu --format=csv,noheader,nounits" || exit 9\n'
+        f'echo asked >> {tmp_path}/asked; printf "40\\n100\\n[N/A]\\n"',
+        monkeypatch,
+    )
+    times = iter([0.0, 0.5, 1.0, 9.0, 9.5])
+    devices = Devices([], Log("agent", "error"), lambda: next(times))
+    assert await devices.busy() == ([0.4, 1.0, None], None)
+    assert await devices.busy() == ([0.4, 1.0, None], None)
+    assert (tmp_path / "asked").read_text().count("asked") == 1
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'no driver' >&2; exit 9\n")
+    assert await devices.busy() == ([], "nvidia-smi does not tell: no driver")
+
+
+@pytest.mark.anyio
+async def test_without_that_program_it_is_said_that_nobody_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    setting = AcceleratorSetting.model_validate({"kind": "l4", "count": 2})
+    shares, why = await Devices([setting], Log("agent", "error"), time.monotonic).busy()
+    assert (shares, why) == ([], "nvidia-smi is not there, and nothing else tells how busy devices are")
+
+
+def test_a_sandbox_is_as_busy_as_its_devices_in_the_mean() -> None:
+    assert share_of([(0, 1000, 0), (1, 1000, 0)], [0.4, 1.0]) == pytest.approx(0.7)
+    assert share_of([(0, 1000, 0), (1, 1000, 0)], [0.4, None]) is None
+    assert share_of([(3, 1000, 0)], [0.4]) is None
+    assert share_of([], [0.4]) is None
 
 
 def test_a_sandbox_is_told_of_its_devices_and_given_their_files() -> None:
@@ -71,7 +109,7 @@ def test_a_sandbox_is_told_of_its_devices_and_given_their_files() -> None:
     other = {"kind": "mi300", "count": 1, "paths": [["/dev/kfd", "/dev/dri/renderD128"]]}
     unshown = {"kind": "tpu", "count": 1}
     settings = [AcceleratorSetting.model_validate(each) for each in (cards, other, unshown)]
-    devices = Devices(settings, Log("agent", "error"))
+    devices = Devices(settings, Log("agent", "error"), time.monotonic)
     assert devices.paths([]) == []
     assert devices.env([]) == {}
     assert [str(path) for path in devices.paths([(1, 500, 7)])] == ["/dev/nvidia1", "/dev/nvidiactl"]

@@ -17,7 +17,7 @@ from skerry.model.guest_service import GuestServiceStatus, HealthState, HealthSt
 from skerry.model.order import Order, Presence, Report
 from skerry.model.sandbox import Exit, ExitReason
 from skerry.model.sleep import Asleep, Tier
-from skerry.model.stats import Stats
+from skerry.model.stats import Stats, Work, WorkAsked, Works
 from skerry.model.wire import STATUS
 from tests.reconcile.fake_models import FakeModels
 from tests.reconcile.fake_passage import FakePassage
@@ -44,6 +44,8 @@ class FakeAgent:
         self.held_ports: list[dict[str, Any]] = []
         """What other programs of the machine listen on."""
         self.used = {"memory_bytes": 0, "disk_bytes": 0}
+        self.cores = 0.0
+        """That each sandbox is said to use."""
         self.passage = FakePassage()
         self.capacity: dict[str, Any] = {
             "cpu": 4.0,
@@ -90,6 +92,7 @@ class FakeAgent:
         add("GET", "/images/{digest}/export", self._export)
         self.passage.add_routes(add, self._verb)
         add("DELETE", "/job-logs/{id}", self._verb("forget_logs", self._forget_logs))
+        add("POST", "/busy", self._verb("busy", self._busy))
         add("GET", one + "/stats", self._verb("stats", self._stats))
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -366,6 +369,14 @@ class FakeAgent:
         ceilings = {"memory_limit_bytes": spec.memory, "disk_limit_bytes": spec.disk, "pids_limit": spec.pids}
         found = {"at": datetime.now(UTC), **dict.fromkeys(names, 0), **ceilings, "pids": 1, **self.used}
         return web.json_response(Stats.model_validate(found).model_dump(mode="json"))
+
+    async def _busy(self, request: web.Request) -> web.Response:
+        asked = WorkAsked.model_validate_json(await request.read())
+        now = datetime.now(UTC)
+        there = [each for each in asked.sandboxes if each in self.world.boxes]
+        works = {each: Work(cpu_s=self.cores * now.timestamp()) for each in there}
+        told = Works(at=now, of=works, gpu_unknown="nvidia-smi is not there")
+        return web.Response(text=told.model_dump_json(), content_type="application/json")
 
     # Reports
 

@@ -329,6 +329,35 @@ async def test_at_zero_one_is_kept_stopped_and_started_by_who_asks(desk: Desk) -
     assert [replica.id for replica in (await desk.route()).replicas] == [box.id]
 
 
+async def test_it_is_scaled_by_what_its_machine_and_its_engines_tell(desk: Desk) -> None:
+    targets = [{"signal": "cpu", "value": 0.5}, {"signal": "custom", "value": 10, "metric": "jobs"}]
+    scaling = {"minimum": 1, "maximum": 4, "window": 1, "panic_window": 1, "targets": targets}
+    desk.cloud.agent.cores = 0.9
+    await desk.create(scaling=scaling)
+    await desk.until_settled()
+    assert (await desk.route()).watched == ["custom:jobs"]
+    scaled = await desk.until(lambda service: service.wanted >= 2)
+    assert "over 1 s, 0.5 for each" in scaled.wanted_reason
+    blind = await desk.until(lambda service: service.unknown is not None)
+    assert blind.unknown == "custom:jobs is not known: no replica tells it where its engine has its metrics"
+
+    def told(service: Service) -> bool:
+        desk.report(service, seen={"custom:jobs": 31.0})
+        return service.wanted == 4 and service.unknown is None
+
+    await desk.until(told)
+
+
+async def test_targets_that_nobody_can_tell_are_refused(desk: Desk) -> None:
+    with pytest.raises(Invalid, match="its replicas have no gpu"):
+        await desk.create(scaling={"targets": [{"signal": "gpu", "value": 0.5}]})
+    with pytest.raises(Invalid, match="engine command does not tell how much of its KV cache is in use"):
+        await desk.create(scaling={"targets": [{"signal": "cache", "value": 0.5}]})
+    await desk.create()
+    with pytest.raises(Invalid, match=r"scaling.targets\[1\].signal"):
+        await desk.update(scaling={"targets": [{"signal": "cpu", "value": 1}, {"signal": "cache", "value": 0.5}]})
+
+
 async def test_its_model_is_fetched_first_and_mounted_where_the_engine_looks(desk: Desk) -> None:
     desk.cloud.agent.slow_s["model"] = 0.3
     await desk.create(engine="vllm", model="hf://owner/tiny", command=None, port=None)

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skerry.control.reconcile.services.wish import Asked, Memory, Moment, Wish, bounds, wish
+from skerry.control.reconcile.services.asked import Asked, Memory, Moment, Seen
+from skerry.control.reconcile.services.wish import Wish, bounds, wish
 from skerry.model.scaling import Scaling, Schedule, Signal, Target
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)  # a Friday
@@ -90,6 +91,32 @@ def test_an_objective_that_is_missed_wants_more_in_proportion() -> None:
     given = {"since_s": 0.0, "ready": 3, "asked_s": NOW_S, "held_s": None, "now": NOW}
     wished = wish(Asked(scaling=scaling, history=history, current=3, **given))  # pyright: ignore[reportArgumentType]
     assert wished.replicas == 6
+
+
+def test_what_is_read_of_replicas_asks_for_as_many_as_share_it_well() -> None:
+    targets = [Target(signal=Signal.CPU, value=0.5), Target(signal=Signal.CUSTOM, value=4, metric="jobs:open")]
+    scaling = Scaling(maximum=20, targets=targets, down_after=0)
+    cores = [Seen(NOW_S - at, "cpu", 1.6) for at in range(40)[::-1]]
+    jobs = [Seen(NOW_S - at, "custom:jobs:open", 20.0) for at in range(40)[::-1]]
+    wished = ask(scaling, [1] * 30, 3, seen=[*cores, *jobs])
+    assert (wished.replicas, wished.say) == (5, "custom:jobs:open is 20 over 30 s, 4 for each")
+    assert ask(scaling, [1] * 30, 6, seen=[*cores, *jobs]).replicas == 5
+
+
+def test_what_nobody_tells_never_takes_replicas_away_and_is_said() -> None:
+    targets = [Target(signal=Signal.IN_FLIGHT, value=1), Target(signal=Signal.GPU, value=0.5)]
+    scaling = Scaling(maximum=20, targets=targets, down_after=0)
+    wished = ask(scaling, [1] * 30, 6, unseen={"gpu": "nvidia-smi is not there"})
+    assert (wished.replicas, wished.unknown) == (6, "gpu is not known: nvidia-smi is not there")
+    assert ask(scaling, [9] * 30, 6).replicas == 9, "what is known may ask for more"
+    assert ask(scaling, [1] * 30, 6, since_s=NOW_S - 5).unknown is None, "it has not been asked for long"
+    assert ask(scaling, [0] * 30, 6, ready=0).unknown is None, "there is nobody to tell"
+
+
+def test_an_objective_of_time_asks_for_nothing_where_nobody_asks() -> None:
+    scaling = Scaling(maximum=20, targets=[Target(signal=Signal.TTFT, value=0.5)], down_after=0)
+    assert ask(scaling, [0] * 30, 6).replicas == 1
+    assert ask(scaling, [1] * 30, 6).replicas == 6, "there are requests, and none has begun to be answered"
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,6 +14,7 @@ from skerry.agent.api import AgentRoutes
 from skerry.agent.archives.export import Exports
 from skerry.agent.archives.imports import Imports
 from skerry.agent.archives.routes import ArchiveRoutes
+from skerry.agent.busy_routes import BusyRoutes
 from skerry.agent.devices import Devices
 from skerry.agent.egress.egress import Egress
 from skerry.agent.egress.resolver import Resolver
@@ -86,7 +87,7 @@ class AgentApp:
         clock = SystemClock()
         folder = settings.data_dir / "agent"
         self.runtime = make_runtime(settings)
-        self.devices = Devices(settings.accelerators, log)
+        self.devices = Devices(settings.accelerators, log, clock.monotonic_s)
         self.journal = Journal(folder / "sandboxes")
         self.slots, self.egress, self.resolver, reach = _network(settings, clock, log)
         self.images, reports = self._image_store(settings, clock), Reports()
@@ -261,6 +262,7 @@ class AgentApp:
         return Starlette(
             routes=[
                 *ExecRoutes(self.sandboxes, self.execs, self.sleeper).routes(),
+                *BusyRoutes(sandboxes=self.sandboxes, runtime=self.runtime, devices=self.devices, clock=clock).routes(),
                 *EgressRoutes(self.sandboxes, self.egress).routes(),
                 *SleepRoutes(self.sandboxes, self.sleeper).routes(),
                 *PortRoutes(

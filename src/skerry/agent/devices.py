@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -15,14 +15,24 @@ from skerry.telemetry import Log
 
 ANSWER_S = 20.0
 """The first question after a boot loads the driver."""
-QUERY = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+FORMAT = "--format=csv,noheader,nounits"
+QUERY = ("--query-gpu=name,memory.total", FORMAT)
+BUSY = ("--query-gpu=utilization.gpu", FORMAT)
+BUSY_KEPT_S = 2.0
+"""Asking takes a part of a second of a processor, and the driver itself means over as long."""
+NOBODY_TELLS = "nvidia-smi is not there, and nothing else tells how busy devices are"
 SHARED = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 PRODUCT = re.compile(r"\b(?:[a-z]{1,3}\d{2,4}[a-z]{0,2}|[rg]tx-a?\d{3,5}(?:-(?:ti|super))*)\b")
 
 
 class Devices:
-    def __init__(self, settings: Sequence[AcceleratorSetting], log: Log) -> None:
+    def __init__(self, settings: Sequence[AcceleratorSetting], log: Log, monotonic_s: Callable[[], float]) -> None:
         self._log = log
+        self._monotonic_s = monotonic_s
+        self._busy: list[float | None] = []
+        self._busy_unknown: str | None = None
+        self._busy_at_s: float | None = None
+        self._asking = asyncio.Lock()
         self._known: list[AcceleratorSetting] = list(settings)
 
     async def look(self) -> None:
@@ -31,9 +41,27 @@ class Devices:
         if self._known or program is None:
             return
         try:
-            self._known = found_by(await _ask(program))
+            self._known = found_by(await _ask(program, QUERY))
         except (OSError, TimeoutError, ValueError) as error:
             self._log.warning("nvidia-smi does not tell which devices there are", because=str(error))
+
+    async def busy(self) -> tuple[list[float | None], str | None]:
+        """Share of its time that each device was at work lately, by its number; or why that is not known."""
+        async with self._asking:  # who comes meanwhile is told the same
+            now_s = self._monotonic_s()
+            if self._busy_at_s is None or now_s - self._busy_at_s > BUSY_KEPT_S:
+                self._busy, self._busy_unknown = await self._ask_busy()
+                self._busy_at_s = self._monotonic_s()
+            return self._busy, self._busy_unknown
+
+    async def _ask_busy(self) -> tuple[list[float | None], str | None]:
+        program = shutil.which("nvidia-smi")
+        if program is None:
+            return [], NOBODY_TELLS
+        try:
+            return busy_by(await _ask(program, BUSY)), None
+        except (OSError, TimeoutError, ValueError) as error:
+            return [], f"nvidia-smi does not tell: {error}"
 
     @property
     def accelerators(self) -> list[Accelerator]:
@@ -72,10 +100,10 @@ def _listed(numbers: Iterable[int]) -> str:
     return ",".join(map(str, numbers))
 
 
-async def _ask(program: str) -> str:
+async def _ask(program: str, query: Sequence[str]) -> str:
     process = await asyncio.create_subprocess_exec(
         program,
-        *QUERY,
+        *query,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -90,6 +118,12 @@ async def _ask(program: str) -> str:
     if process.returncode != 0:
         raise ValueError((wrong or out).decode(errors="replace").strip()[:500] or f"it ended with {process.returncode}")
     return out.decode(errors="replace")
+
+
+def busy_by(told: str) -> list[float | None]:
+    """Lines of percent, in the order of the devices' numbers; a device that is split does not tell."""
+    lines = filter(None, map(str.strip, told.splitlines()))
+    return [int(line) / 100 if line.isdigit() else None for line in lines]
 
 
 def found_by(told: str) -> list[AcceleratorSetting]:

@@ -130,6 +130,7 @@ def info(invocation: Invocation, service: str) -> None:
             "replicas": f"{ready(body)}, wanted {body['wanted_reason']}" if not spec["addresses"] else None,
             "each": size if not spec["addresses"] else None,
             "scaling": scaling(spec.get("scaling")),
+            "not known": body.get("unknown"),
             "revision": revision(body),
             "rollout": f"{rollout['type']}: {rollout['reason']}" if rollout and rollout.get("reason") else None,
             "routing": spec["routing"]["policy"],
@@ -163,8 +164,12 @@ REPLICAS: Columns = {
 def scaling(what: Any) -> str | None:
     if not what:
         return None
-    targets = ", ".join(f"{one['value']:g} {one['signal']}" for one in what["targets"])
+    targets = ", ".join(f"{one['value']:g} {target(one)}" for one in what["targets"])
     return f"{what['minimum']} to {what['maximum']}, each to have {targets}"
+
+
+def target(one: Any) -> str:
+    return f"{one['signal']}:{one['metric']}" if one.get("metric") else str(one["signal"])
 
 
 def traffic(signals: Any) -> str | None:

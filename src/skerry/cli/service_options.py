@@ -29,7 +29,7 @@ PLAIN = (
     "drain",
 )
 """Options that are fields as they stand."""
-SIGNALS = ("in-flight", "queue", "tokens-per-second", "ttft", "tpot", "cache", "gpu", "cpu")
+SIGNALS = ("in-flight", "queue", "tokens-per-second", "ttft", "tpot", "cache", "gpu", "cpu", "custom:METRIC")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -149,8 +149,13 @@ def _scaling(options: dict[str, Any]) -> dict[str, Any]:
     found = _given(options, minimum="minimum", maximum="maximum", idle="idle")
     targets = _numbers(options.pop("target"), "--target", float)
     if targets:
-        found["targets"] = [{"signal": signal, "value": value} for signal, value in targets.items()]
+        found["targets"] = [_target(signal, value) for signal, value in targets.items()]
     return found
+
+
+def _target(signal: str, value: float) -> dict[str, Any]:
+    kind, colon, metric = signal.partition(":")
+    return {"signal": kind, "value": value} | ({"metric": metric} if colon else {})
 
 
 def _pairs(given: tuple[str, ...], option: str, form: str) -> dict[str, str]:

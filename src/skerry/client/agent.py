@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from skerry.model.node import Capacity
 from skerry.model.order import Order, Report
 from skerry.model.port import HeldPort
 from skerry.model.sleep import SleepRequest
-from skerry.model.stats import Stats
+from skerry.model.stats import Stats, WorkAsked, Works
 from skerry.model.volume import Volume
 from skerry.model.weights import ModelFile, ModelOrder
 
@@ -150,6 +150,10 @@ class AgentClient:
 
     async def stats(self, sandbox_id: str) -> Stats:
         return Stats.model_validate_json(await self._call("GET", f"/sandboxes/{sandbox_id}/stats", QUICK_S_MAX))
+
+    async def busy(self, sandbox_ids: Sequence[str]) -> Works:
+        body = WorkAsked(sandboxes=list(sandbox_ids)).model_dump_json()
+        return Works.model_validate_json(await self._call("POST", "/busy", QUICK_S_MAX, body))
 
     async def held_ports(self) -> list[HeldPort]:
         """What programs of the machine listen on that are no sandbox's."""

@@ -38,6 +38,7 @@ from skerry.control.reconcile.sandboxes import apply, delete, restore, start, st
 from skerry.control.reconcile.sandboxes.evict import EvictSandboxes
 from skerry.control.reconcile.sandboxes.observe import ObserveSandboxes
 from skerry.control.reconcile.sandboxes.place import PlaceSandboxes
+from skerry.control.reconcile.services.busy import LookAtBusy
 from skerry.control.reconcile.services.news import ServiceNews
 from skerry.control.reconcile.services.replicas import MakeReplicas
 from skerry.control.reconcile.services.scale import LOOK_EVERY_S, ScaleServices
@@ -220,7 +221,11 @@ class Reconcilers:
         wake = self._wake.settle_services
         settling = SettleServices(self._store, self._clock, news, self._traffic, make, wake)
         scaling = ScaleServices(self._store, self._traffic, self._exchange, self._wake.scale_services)
-        return [(settling, wake, SOON_S), (scaling, self._wake.scale_services, LOOK_EVERY_S)]
+        return [
+            (settling, wake, SOON_S),
+            (scaling, self._wake.scale_services, LOOK_EVERY_S),
+            (LookAtBusy(self._store, self._agent, self._traffic), Wakeup(), LOOK_EVERY_S),
+        ]
 
     def _nodes(self, settings: Settings, name: str, book: ReportBook) -> list[Loop]:
         watching = WatchNode(

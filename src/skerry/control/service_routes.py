@@ -7,6 +7,7 @@ from datetime import datetime
 
 from skerry.model.rollout import Rollout
 from skerry.model.sandbox import S, Sandbox
+from skerry.model.scaling import OF_ENGINES
 from skerry.model.service import Service, Slot
 from skerry.model.serving import is_serving, slot_of, weights
 from skerry.model.traffic import RouteReplica, ServiceRoute
@@ -18,6 +19,7 @@ def service_route(service: Service, boxes: Sequence[Sandbox], now: datetime) -> 
     replicas = [RouteReplica(id=address, url=address) for address in spec.addresses] or _replicas(service, boxes, now)
     staged = service.rollout is not None and slot_of(service, service.rollout.revision) is Slot.STAGING
     canary = staged and service.rollout is not None and service.rollout.type is Rollout.CANARY
+    targets = spec.scaling.targets if spec.scaling is not None else []
     return ServiceRoute(
         id=service.id,
         name=service.name,
@@ -31,6 +33,7 @@ def service_route(service: Service, boxes: Sequence[Sandbox], now: datetime) -> 
         replicas=replicas,
         wakes=not replicas and spec.scaling is not None and not spec.addresses,
         canary=spec.strategy.weight / 100 if canary else 0.0,
+        watched=[each.key for each in targets if each.signal in OF_ENGINES],
     )
 
 

@@ -1,5 +1,5 @@
 """What gateways have said of the traffic of services lately, to this control program or to another one of the same
-database. In memory: a gateway says it anew each second."""
+database, and agents of how busy replicas are. In memory: all of it is said anew each second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from skerry.clock import Clock
-from skerry.control.reconcile.services.wish import Moment
+from skerry.control.reconcile.services.asked import Moment, Seen
 from skerry.control.route_feed import LOOK_EVERY_S
 from skerry.model.sandbox import Sandbox
 from skerry.model.service import Signals
@@ -48,6 +48,8 @@ class TrafficBook:
         self._since = clock.now()
         self._gateways: dict[str, _Gateway] = {}
         self._history: dict[str, deque[Moment]] = {}
+        self._seen: dict[str, deque[Seen]] = {}
+        self._unseen: dict[str, dict[str, str]] = {}
         self._wanted_at: dict[str, datetime] = {}
         self._asked_at: dict[str, datetime] = {}
         self._listeners: list[Callable[[TrafficReport], None]] = []
@@ -72,6 +74,8 @@ class TrafficBook:
             if each.wanted:
                 self._wanted_at[each.service] = max(now, self._wanted_at.get(each.service, now))
             self._remember(each, report.seconds, now)
+            for key, total in each.seen.items():
+                self.saw(each.service, key, total, now)
         before = self._gateways.get(report.gateway)
         if before is None or before.at <= now:
             self._gateways[report.gateway] = gateway
@@ -96,6 +100,26 @@ class TrafficBook:
         )
         while history and history[0].at_s < now.timestamp() - KEPT_S:
             history.popleft()
+
+    def saw(self, service: str, key: str, total: float, at: datetime | None = None) -> None:
+        """Over all replicas of a service, of what one of its targets is compared with. `at`: if not now."""
+        now_s = (at or self._clock.now()).timestamp()
+        seen = self._seen.setdefault(service, deque(maxlen=KEPT_MAX))
+        seen.append(Seen(now_s, key, total))
+        while seen and seen[0].at_s < now_s - KEPT_S:
+            seen.popleft()
+        self._unseen.get(service, {}).pop(key, None)
+
+    def does_not_see(self, service: str, key: str, why: str) -> None:
+        self._unseen.setdefault(service, {})[key] = why
+
+    def seen(self, service: str) -> list[Seen]:
+        """Oldest first, of all keys."""
+        return list(self._seen.get(service, ()))
+
+    def unseen(self, service: str) -> dict[str, str]:
+        """Key -> why nothing is known of it, where somebody said so."""
+        return dict(self._unseen.get(service, {}))
 
     def _forget(self, now: datetime) -> None:
         gone = [name for name, each in self._gateways.items() if _passed_s(each.at, now) > self._silent_s]
@@ -167,7 +191,7 @@ class TrafficBook:
 
     def drop(self, services: Mapping[str, object]) -> None:
         """Forget all but these."""
-        for kept in (self._history, self._wanted_at, self._asked_at):
+        for kept in (self._history, self._seen, self._unseen, self._wanted_at, self._asked_at):
             for service in [each for each in kept if each not in services]:
                 del kept[service]
 

@@ -71,7 +71,7 @@ class Gateway:
             settings.run_path / "services.json", str(settings.streams_socket), policy, siblings.share
         )
         self._reporter = Reporter(self.control, self.registry, meter, clock.monotonic_s, clock.now)
-        self._lookout = Lookout(self.registry, lambda name: engine(name).metrics)
+        self._lookout = Lookout(self.registry, lambda name: engine(name).metrics, clock.monotonic_s)
         self.registry.on_wanted = self._reporter.hurry
         entrants = Entrants(self.control, clock.monotonic_s, lambda: clock.now().timestamp())
         self._tracer: Tracer | None = None

@@ -20,14 +20,21 @@ class Signal(StrEnum):
     """What a target is compared with: the mean over replicas, but for what says otherwise."""
 
     IN_FLIGHT = "in-flight"  # requests being answered or waiting for a replica
-    QUEUE = "queue"  # requests that wait, in the gateway and in engines
+    QUEUE = "queue"  # requests that wait, in the gateway and in engines that tell
     TOKENS = "tokens-per-second"  # generated
     TTFT = "ttft"  # seconds to the first token, p95 over all
     TPOT = "tpot"  # seconds between tokens, p95 over all
     CACHE = "cache"  # share of the engine's KV cache in use, 0 to 1
     GPU = "gpu"  # share of its accelerators in use, 0 to 1
     CPU = "cpu"  # cores in use
-    CUSTOM = "custom"  # a metric of the engine's /metrics, by name
+    CUSTOM = "custom"  # a metric of the engine's /metrics, by name; of a counter, how much it grows in a second
+
+
+OF_ENGINES = frozenset({Signal.QUEUE, Signal.CACHE, Signal.CUSTOM})
+"""Gateways read them of each replica."""
+OF_MACHINES = frozenset({Signal.CPU, Signal.GPU})
+"""Agents tell them."""
+CUSTOM_PREFIX = f"{Signal.CUSTOM.value}:"
 
 
 class Target(Frozen):
@@ -42,6 +49,11 @@ class Target(Frozen):
         if (self.signal is Signal.CUSTOM) != (self.metric is not None):
             raise ValueError("metric: goes with signal custom, and custom needs it")
         return self
+
+    @property
+    def key(self) -> str:
+        """Under which it is told what replicas have: `cpu`, or `custom:` and the metric's name."""
+        return self.signal.value if self.metric is None else CUSTOM_PREFIX + self.metric
 
 
 def _clock(value: str) -> str:

@@ -302,6 +302,8 @@ class Service(Frozen):
     wanted: int = 1
     """Replicas: as declared, or as the autoscaler has it."""
     wanted_reason: str = ""
+    unknown: str | None = None
+    """Of which targets of its autoscaler nothing is known, and why: there are never fewer replicas because of that."""
     made: int = 0
     """Replicas made so far: the number of the newest."""
     failures: int = 0

@@ -197,6 +197,8 @@ def told(service: Service, replicas: Sequence[Replica]) -> list[str]:
     else:
         why = f": {service.wanted_reason}" if service.wanted_reason else ""
         found.append(f"It is to have {service.wanted} {'replica' if service.wanted == 1 else 'replicas'}{why}.")
+    if service.unknown:
+        found.append(f"{service.unknown}; it gets no fewer replicas by itself.")
     if service.reason:
         found.append(f"It is {service.status.value}: {service.reason}.")
     if service.retry_at is not None:

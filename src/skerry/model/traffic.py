@@ -46,6 +46,8 @@ class ServiceRoute(Frozen):
     wakes: bool = False
     """It is at zero: who asks is held, and control is told."""
     canary: float = 0.0
+    watched: list[str] = []
+    """Keys of targets of its autoscaler that its engines tell: they are asked for them, be there only one."""
 
 
 class Access(Frozen):
@@ -82,6 +84,8 @@ class ServiceTraffic(Frozen):
     """Somebody is held, and there is no replica."""
     replicas: dict[str, int] = {}
     """Requests at each."""
+    seen: dict[str, float] = {}
+    """What is watched, over all replicas: those that told, and the others like them. Left out: none told."""
 
 
 class TrafficReport(Frozen):

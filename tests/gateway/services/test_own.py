@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from skerry.engines.simulator.core import Engine as SimulatedEngine
+from skerry.engines.simulator.metrics import Observed
+from skerry.engines.simulator.profile import Profile
+from skerry.engines.simulator.work import Work
 from skerry.gateway import app
 from skerry.gateway.services.metrics import exposition
 from skerry.model.service import EngineName
@@ -85,3 +89,39 @@ async def test_engines_are_asked_what_they_have_to_do(make_world: Any, engines: 
     assert (found.cache_blocks, found.adapters, found.slots) == (2000, {"a", "b", "c"}, 0)
     other = known.replicas["sb-two"].candidate
     assert (other.running, other.waiting, other.cache_blocks, other.adapters) == (0, 0, 0, frozenset())
+
+
+async def test_what_an_autoscaler_goes_by_is_read_of_one_engine_too(make_world: Any, engines: list[Engine]) -> None:
+    simulated = SimulatedEngine(Profile(blocks=10))
+    simulated.submit(Work("w", 60, 100), 0.0)
+    simulated.advance(0.1)
+    said = Observed().text(simulated, "chat", "", asleep=False).encode()
+    engines[0].says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+    watched = [
+        "cache",
+        "queue",
+        "custom:vllm:engine_sleep_state",
+        "custom:vllm:none",
+        "custom:vllm:prompt_tokens_total",
+    ]
+    world = await make_world(service(engines[0], engine=EngineName.SIMULATOR, watched=watched))
+    [known] = world.gateway.registry.all()
+    await world.gateway._lookout.look()
+    seen = known.seen()
+    assert seen["cache"] > 0.3
+    assert (seen["queue"], seen["custom:vllm:engine_sleep_state"]) == (0.0, 0.0)
+    assert set(seen) == {"cache", "queue", "custom:vllm:engine_sleep_state"}, "a counter says nothing at first"
+    await world.gateway._lookout.look()
+    assert known.seen()["custom:vllm:prompt_tokens_total"] == 0.0, "by how much it grows"
+
+
+async def test_a_metric_of_a_program_that_nobody_has_described(make_world: Any, engines: list[Engine]) -> None:
+    for engine, open_jobs in zip(engines[:2], (3, 5), strict=True):
+        said = b'jobs_open{kind="a"} %d\njobs_open{kind="b"} 1\njobs_wrong NaN\n' % open_jobs
+        engine.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+    engines[2].says(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+    world = await make_world(service(*engines, watched=["custom:jobs_open", "custom:jobs_wrong"]))
+    [known] = world.gateway.registry.all()
+    await world.gateway._lookout.look()
+    assert engines[0].heads[-1].startswith("GET /metrics ")
+    assert known.seen() == {"custom:jobs_open": 15.0}, "the third is taken to be like the others"

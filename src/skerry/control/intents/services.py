@@ -15,6 +15,7 @@ from skerry.control import launching
 from skerry.control.intents import model_places, models, networks, queues, sandboxes, secrets, volumes
 from skerry.control.intents.capacity import WhyNever, check_size, none_known
 from skerry.control.reach import check_addresses
+from skerry.engines.catalog import engine
 from skerry.errors import AlreadyExists, Conflict, Invalid, LimitReached, NotFound, Unsupported
 from skerry.model.explain import explain
 from skerry.model.identity import make_id
@@ -23,6 +24,7 @@ from skerry.model.operation import Operation
 from skerry.model.replica import Role
 from skerry.model.rollout import Phase, Rollout, RolloutAction, RolloutRequest, RolloutStatus
 from skerry.model.sandbox import SandboxSpec
+from skerry.model.scaling import Signal
 from skerry.model.service import Health, Revision, ScaleRequest, Service, ServiceSpec, ServiceState
 from skerry.model.service_update import ServiceUpdate
 from skerry.store.transaction import Transaction
@@ -59,6 +61,7 @@ async def create(
 ) -> Service:
     """`share`: folders of the host that may be mounted; `reach`: servers that are not ours to which it may lead."""
     check_addresses(spec.addresses, reach)
+    _check_targets(spec)
     if await tx.services.count_living() >= SERVICES_MAX:
         raise LimitReached(f"there may be {SERVICES_MAX} services; delete some")
     beginning = launching.image_of(spec, "new") or "service"
@@ -93,6 +96,17 @@ async def create(
         raise AlreadyExists(say, because=error.because, field="name") from error
     await tx.services.add_revision(_revision(service, 1, made, tx, "created"), kept=())
     return service
+
+
+def _check_targets(spec: ServiceSpec) -> None:
+    """That each can be told of such replicas."""
+    for number, target in enumerate(spec.scaling.targets if spec.scaling is not None else ()):
+        field = f"scaling.targets[{number}].signal"
+        if target.signal is Signal.CACHE and not engine(spec.engine).metrics.cache_use:
+            say = f"{field}: engine {spec.engine.value} does not tell how much of its KV cache is in use; take another"
+            raise Invalid(say, field=field)
+        if target.signal is Signal.GPU and not spec.gpu:
+            raise Invalid(f"{field}: its replicas have no gpu; give them some, or take another target", field=field)
 
 
 def _first_wish(spec: ServiceSpec) -> tuple[int, str]:
@@ -190,6 +204,7 @@ async def update(
         raise explain(error, ServiceSpec) from None
     if spec == service.spec:
         return service
+    _check_targets(spec)
     if spec.addresses != service.spec.addresses:
         check_addresses(spec.addresses, reach)
     if bool(spec.addresses) is not bool(service.spec.addresses):
@@ -221,7 +236,7 @@ async def _toward(tx: Transaction, service: Service, number: int, spec: ServiceS
 
 def _wish_after(service: Service, spec: ServiceSpec) -> dict[str, Any]:
     if spec.scaling is None:
-        return {"wanted": spec.replicas, "wanted_reason": "as declared"}
+        return {"wanted": spec.replicas, "wanted_reason": "as declared", "unknown": None}
     if service.spec.scaling is None:
         bounded = min(max(service.wanted, spec.scaling.minimum, 1), spec.scaling.maximum)
     else:

@@ -32,10 +32,16 @@ def total(text: bytes, name: str) -> float:
     return sum(value for _, value in rows(text, name))
 
 
-def share(text: bytes, name: str) -> float:
-    """The mean over all the engine's ranks, each of which says its own; 0 where there is none."""
+def share(text: bytes, name: str) -> float | None:
+    """The mean over all the engine's ranks, each of which says its own; None where there is none."""
     values = [value for _, value in rows(text, name)]
-    return sum(values) / len(values) if values else 0.0
+    return sum(values) / len(values) if values else None
+
+
+def is_counter(text: bytes, name: str) -> bool:
+    """Whether it only grows. OpenMetrics leaves the end of its name out where it says so."""
+    named = {name, name.removesuffix("_total")}
+    return any(f"# TYPE {each} counter\n".encode() in text for each in named)
 
 
 def cache_blocks(text: bytes, name: str) -> int:

@@ -81,6 +81,7 @@ class Counts:
             tpot_s=self.each_s,
             wanted=service.wanted,
             replicas=service.at_replicas(),
+            seen=service.seen(),
         )
         self.fresh()
         return told

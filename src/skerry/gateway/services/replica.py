@@ -30,6 +30,10 @@ class Replica:
         self.host = place.hostname or ""
         self.port = place.port or 80
         self.candidate = Candidate(id=route.id, weight=route.weight, role=route.role.value)
+        self.seen: dict[str, float] = {}
+        """What of it is watched for the autoscaler, as its engine told last."""
+        self.counters: dict[str, tuple[float, float]] = {}
+        """(when, how much) of what is counted there, to tell by how much it grows."""
         self.gone = False
         """It left the routes: what it does it ends, and it gets nothing new."""
         self.ejected_until_s = 0.0

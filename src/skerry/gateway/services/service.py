@@ -107,6 +107,15 @@ class Service:
             found[replica.id] = found.get(replica.id, 0) + replica.candidate.in_flight
         return found
 
+    def seen(self) -> dict[str, float]:
+        """What is watched, over all replicas: those whose engines do not tell are taken to be like those that do."""
+        found: dict[str, float] = {}
+        for key in self.route.watched:
+            told = [each.seen[key] for each in self.replicas.values() if key in each.seen]
+            if told:
+                found[key] = sum(told) / len(told) * len(self.replicas)
+        return found
+
     # What control says
 
     def learn(self, route: ServiceRoute) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from skerry.control.reconcile.services.wish import Asked, Memory, Wish, wish
+from skerry.control.reconcile.services.asked import Asked, Memory
+from skerry.control.reconcile.services.wish import Wish, wish
 from skerry.control.traffic_book import TrafficBook
 from skerry.control.traffic_exchange import TrafficExchange
 from skerry.control.wakeups import Wakeup
@@ -55,11 +56,14 @@ class ScaleServices:
                     held_s=held_at.timestamp() if held_at is not None else None,
                     now=now,
                     memory=self._memories[service.id],
+                    seen=self._book.seen(service.id),
+                    unseen=self._book.unseen(service.id),
                 )
             )
             self._memories[service.id] = wished.memory
             fewer_unseen = wished.replicas < service.wanted and not self._book.hears_all()
-            if wished.replicas != service.wanted and not fewer_unseen:
+            changes = (wished.replicas, wished.unknown) != (service.wanted, service.unknown)
+            if changes and not fewer_unseen:
                 await self._write(service, wished)
 
     async def _write(self, service: Service, wished: Wish) -> None:
@@ -67,9 +71,16 @@ class ScaleServices:
             fresh = await tx.services.lock(service)
             if fresh is None or (fresh.wanted, fresh.spec.scaling) != (service.wanted, service.spec.scaling):
                 return  # somebody has changed it meanwhile: the next look decides anew
-            await tx.services.change(fresh, {"wanted": wished.replicas, "wanted_reason": wished.say})
-            said = f"{service.wanted} to {wished.replicas}: {wished.say}"
-            await tx.events.add([("service", service.id, service.name, "scaled", said)])
+            changes: dict[str, Any] = {"unknown": wished.unknown}
+            told: list[tuple[str, str]] = []
+            if wished.replicas != service.wanted:
+                changes |= {"wanted": wished.replicas, "wanted_reason": wished.say}
+                told.append(("scaled", f"{service.wanted} to {wished.replicas}: {wished.say}"))
+            if wished.unknown is not None and wished.unknown != fresh.unknown:
+                told.append(("scaling-blind", wished.unknown))
+            await tx.services.change(fresh, changes)
+            if told:
+                await tx.events.add([("service", service.id, service.name, kind, said) for kind, said in told])
 
 
 def _is_scaled(service: Service) -> bool:
