@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from skerry.bench.measure.significance import differences, ranks_p
 from skerry.bench.measure.slo import objectives
 from skerry.bench.measure.summary import summarize
 from skerry.bench.report.compare import changes, side_by_side, worse
-from skerry.bench.report.html import Told, page
+from skerry.bench.report.html import comparison, page
+from skerry.bench.report.plots import Told
+from skerry.bench.report.svg import Series, plot
 from skerry.bench.search import Doomed, Trial, best, knee, most
 from skerry.bench.watch import read_gpus, read_metrics
 from skerry.bench.watch import summary as server_summary
@@ -171,6 +174,7 @@ def test_results_of_aiperf(tmp_path: Path) -> None:
     assert ("ttft_p50", "100", "100", "ms") in rows
     assert len(changes(found, found)[1]) == 4
     assert worse(found, found) == []
+    assert comparison("two", [found, found]).count("<svg") == 2
 
 
 def test_a_report_asks_nothing_of_the_network() -> None:
@@ -182,6 +186,20 @@ def test_a_report_asks_nothing_of_the_network() -> None:
     assert "<run" not in text
     assert "nan" not in text
     assert page("none", [Told("", NOTHING, frame_of([]))]).count("<svg") == 0
+
+
+def test_plots_of_many_long_names_and_of_nothing() -> None:
+    line, nothing = np.array([1.0, 2.0]), np.empty(0)
+    names = [f"<run {number}> of many words that go on for longer than a line has room" for number in range(4)]
+    text = plot("t", "x", "y", [Series("none", nothing, nothing), *(Series(name, line, line) for name in names)])
+    assert re.findall(r'class="line (c[0-9])"', text) == ["c1", "c2", "c3", "c4"]
+    assert len(set(re.findall(r'<rect x="[0-9]+" y="([0-9]+)"', text))) == 2
+    assert "<run" not in text
+    labels = [f"users {number}" for number in range(3)]
+    near, half = np.array([1.0, 1.001, 50.0]), np.array([25.0, 25.0, 50.0])
+    text = plot("t", "x", "y", [Series("", near, half, marks=True, labels=labels)])
+    assert re.findall(r"users [0-9]", text) == labels
+    assert plot("t", "x", "y", [Series("none", nothing, nothing)]) == ""
 
 
 def test_what_the_server_says_of_itself() -> None:

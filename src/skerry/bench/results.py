@@ -34,6 +34,10 @@ class Result:
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
     """`requests_per_second`, `ttft_p99`: what the tool reports, or what its samples come to."""
 
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.tool})"
+
 
 def load(path: Path) -> list[Result]:
     """Of a folder or a file of any tool. Raises Invalid."""

@@ -17,9 +17,12 @@ WORSE = 1
 @command("compare", short_help="Set results beside each other, and say what really differs.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True), metavar="RESULT…")
 @click.option("--fail-if-worse", is_flag=True, help="Exit with 1 where the second is really slower than the first.")
-def compare(invocation: Invocation, paths: tuple[str, ...], fail_if_worse: bool) -> None:
+@click.option("--out", "-o", metavar="FILE", type=click.Path(), help="A page with tables and plots: report.html.")
+def compare(invocation: Invocation, paths: tuple[str, ...], fail_if_worse: bool, out: str | None) -> None:
     """Set results beside each other: folders that --out left, and results of guidellm, AIPerf, genai-bench and vllm.
 
+    \b
+      skerry bench compare before after guidellm.json -o report.html
     Of two, differences are told with the interval that holds them with 95 % confidence.
     """
     from skerry.bench import results as reading
@@ -40,6 +43,11 @@ def compare(invocation: Invocation, paths: tuple[str, ...], fail_if_worse: bool)
             output.line()
             for line in table.aligned(*comparing.changes(results[0], results[1])):
                 output.line(line)
+    if out is not None:
+        from skerry.bench.report.html import comparison
+
+        Path(out).write_text(comparison("Benchmarks compared", results))
+        output.note(f"written into {out}")
     if fail_if_worse:
         if not pair:
             raise Invalid("fail-if-worse: give two results", field="fail-if-worse")

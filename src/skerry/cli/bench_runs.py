@@ -63,17 +63,18 @@ class Runs:
                 output.line(f"\n{name}")
             view.tell(output, summary)
         if self._out is not None:
-            from skerry.bench.report.html import Told
+            from skerry.bench.report.about import about
+            from skerry.bench.report.plots import Told
 
-            self._told.append(Told(name, summary, kept, watch.samples))
+            self._told.append(Told(name, summary, kept, watch.samples, about(plan)))
         return summary
 
-    def tell(self, *, documents: bool = True) -> None:
+    def tell(self, *, swept: bool = False) -> None:
         output = self._invocation.output
         if self._out is not None:
             from skerry.bench.report.html import overview, page
 
-            (self._out / "report.html").write_text(page("Benchmark", self._told))
+            (self._out / "report.html").write_text(page("Benchmark", self._told, swept=swept))
             if len(self._told) > 1:
                 lines = table.markdown(*overview(self._told))
                 (self._out / "summary.md").write_text("\n".join(lines) + "\n")
@@ -82,7 +83,7 @@ class Runs:
                     for line in table.aligned(*overview(self._told)):
                         output.line(line)
             output.note(f"written into {self._out}")
-        if output.json and documents:
+        if output.json and not swept:
             output.emit(self._documents[0] if len(self._documents) == 1 else self._documents)
 
 

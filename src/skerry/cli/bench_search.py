@@ -102,7 +102,7 @@ def sweep(
         summary = runs.measure_one(f"{of}-{load:g}", plan)
         kept = all(each.kept for each in summary.objectives)
         trials.append(search.Trial(load, kept, False, summary))
-    runs.tell(documents=False)
+    runs.tell(swept=True)
     _tell(invocation, of, trials, search.knee(trials), "knee")
 
 

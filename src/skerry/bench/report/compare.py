@@ -14,7 +14,7 @@ METRICS = ("ttft", "tpot", "itl", "e2e", "intended_ttft")
 
 
 def side_by_side(results: Sequence[Result]) -> tuple[Row, list[Row]]:
-    header = ("", *(f"{each.name} ({each.tool})" for each in results), "")
+    header = ("", *(each.label for each in results), "")
     names = [*SHOWN, *(f"{metric}_{at}" for metric in METRICS for at in ("mean", "p50", "p90", "p99"))]
     rows: list[Row] = []
     for name in names:

@@ -1,58 +1,72 @@
-"""A report of one or several runs in one file of HTML, which asks nothing of the network."""
+"""A report of one or several runs in one file of HTML, which asks nothing of the network.
+
+It is read in a browser by day and by night, on a wide screen and on a phone, and printed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from html import escape
 
-import numpy as np
-
-from skerry.bench.frame import Floats, Frame
-from skerry.bench.measure.metrics import ONE, values_of
-from skerry.bench.measure.summary import Summary, at_once
-from skerry.bench.report import table
-from skerry.bench.report.svg import Series, plot
+from skerry.bench.report import plots, table
+from skerry.bench.report.compare import changes, side_by_side
+from skerry.bench.report.plots import Told
 from skerry.bench.report.table import Row
+from skerry.bench.results import Result
 
-BINS = 60
 STYLE = """
-body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1120px;padding:0 1rem;color:#1f2937}
-h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid #d1d5db}
-table{border-collapse:collapse;margin:.7rem 0}
-td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #e5e7eb}
-td:first-child,th:first-child{text-align:left}.no{color:#b91c1c;font-weight:600}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:1rem}
-svg{width:100%;background:#fff;border:1px solid #e5e7eb;border-radius:6px}
-svg .grid{stroke:#e5e7eb}svg .tick{font-size:10px;fill:#4b5563}svg .label{font-size:11px;fill:#374151}
-svg .title{font-size:12px;font-weight:600;fill:#111827}
-"""
+:root{color-scheme:light dark;--back:#fff;--text:#1f2937;--dim:#4b5563;--line:#e5e7eb;--bad:#b91c1c;
+--c0:#2563eb;--c1:#dc2626;--c2:#059669;--c3:#d97706;--c4:#7c3aed;--c5:#0891b2;--c6:#be185d;--c7:#4d7c0f}
+@media (prefers-color-scheme:dark){:root{--back:#14181f;--text:#e5e7eb;--dim:#9ca3af;--line:#2c333f;--bad:#f87171;
+--c0:#60a5fa;--c1:#f87171;--c2:#34d399;--c3:#fbbf24;--c4:#a78bfa;--c5:#22d3ee;--c6:#f472b6;--c7:#a3e635}}
+body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1120px;padding:0 1rem;
+background:var(--back);color:var(--text)}
+h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
+.table{overflow-x:auto}table{border-collapse:collapse;margin:.7rem 0}
+td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+td:first-child,th:first-child,.facts td{text-align:left}.facts td,td:first-child{white-space:normal}
+.facts td:first-child{color:var(--dim);white-space:nowrap;vertical-align:top}.facts td{overflow-wrap:anywhere}
+.no{color:var(--bad);font-weight:600}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(440px,100%),1fr));gap:1rem;align-items:start}
+svg{width:100%;border:1px solid var(--line);border-radius:6px}svg .grid{stroke:var(--line)}
+svg .tick{font-size:10px;fill:var(--dim)}svg .label,svg .point{font-size:11px;fill:var(--dim)}
+svg .title{font-size:12px;font-weight:600;fill:var(--text)}
+.line{fill:none;stroke-width:1.8}.dots{fill-opacity:.5}
+""" + "".join(f".line.c{at}{{stroke:var(--c{at})}}.dots.c{at},.marks.c{at}{{fill:var(--c{at})}}" for at in range(8))
 
 
-@dataclass(frozen=True)
-class Told:
-    """A run to be told of."""
-
-    name: str
-    summary: Summary
-    frame: Frame
-    server: Sequence[Mapping[str, float]] = ()
-    """What it said of itself, each second."""
-
-
-def page(title: str, runs: Sequence[Told]) -> str:
-    parts = [f"<h1>{escape(title)}</h1>"]
+def page(title: str, runs: Sequence[Told], *, swept: bool = False) -> str:
+    """`swept`: of the runs the load grows, and all else is alike."""
+    parts: list[str] = []
     if len(runs) > 1:
-        parts += ["<h2>All runs</h2>", _html(*overview(runs)), _plots([*_curves(runs), *_distributions(runs)])]
+        pictures = [*plots.curves(runs, swept), *plots.distributions(runs)]
+        parts += ["<h2>All runs</h2>", _table(*overview(runs)), _plots(pictures)]
     for run in runs:
         parts.append(f"<h2>{escape(run.name or 'The run')}</h2>")
-        parts.append(_html(("", ""), [(name, value) for name, value in table.head(run.summary)]))
+        parts.append(_facts([*run.about, *table.head(run.summary)]))
         for header, rows in (table.latencies(run.summary), table.others(run.summary), table.kept(run.summary)):
-            parts.append(_html(header, rows) if rows else "")
-        shown = [*_over_time(run), *_server(run), *([] if len(runs) > 1 else _distributions(runs))]
-        parts.append(_plots(shown))
-    body = "\n".join(parts)
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+            parts.append(_table(header, rows) if rows else "")
+        alone = [] if len(runs) > 1 else plots.distributions(runs)
+        parts.append(_plots([*plots.over_time(run), *plots.server(run), *alone]))
+    return _whole(title, parts)
+
+
+def comparison(title: str, results: Sequence[Result]) -> str:
+    """Of results that lie there already, whichever tools they are of."""
+    parts = [_table(*side_by_side(results))]
+    if len(results) == 2:
+        parts += ["<h2>What differs</h2>", _table(*changes(results[0], results[1]))]
+    samples = {
+        metric: [(each.label, each.samples[metric]) for each in results if metric in each.samples]
+        for metric in plots.TITLES
+    }
+    return _whole(title, [*parts, _plots(plots.cumulative(samples))])
+
+
+def _whole(title: str, parts: Sequence[str]) -> str:
+    view = '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    head = f'<meta charset="utf-8">{view}<title>{escape(title)}</title><style>{STYLE}</style>'
+    body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
 
 
@@ -83,99 +97,19 @@ def overview(runs: Sequence[Told]) -> tuple[Row, list[Row]]:
     return header, rows
 
 
-def _html(header: Row, rows: Sequence[Row]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in header) if any(header) else ""
+def _facts(rows: Sequence[tuple[str, str]]) -> str:
+    lines = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows)
+    return f'<div class="table"><table class="facts">{lines}</table></div>'
+
+
+def _table(header: Row, rows: Sequence[Row]) -> str:
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     lines = [
         "<tr>" + "".join(f"<td{' class=no' if cell == 'NO' else ''}>{escape(cell)}</td>" for cell in row) + "</tr>"
         for row in rows
     ]
-    return f"<table>{f'<tr>{top}</tr>' if top else ''}{''.join(lines)}</table>"
+    return f'<div class="table"><table><tr>{top}</tr>{"".join(lines)}</table></div>'
 
 
-def _plots(plots: Sequence[str]) -> str:
-    return f'<div class="plots">{"".join(each for each in plots if each)}</div>'
-
-
-def _distributions(runs: Sequence[Told]) -> list[str]:
-    names = {
-        "ttft": "Time to first token",
-        "tpot": "Time per output token",
-        "itl": "Between tokens",
-        "e2e": "End to end",
-    }
-    found: list[str] = []
-    for metric, title in names.items():
-        series = [_cdf(run.name if len(runs) > 1 else "", values_of(metric, run.frame)) for run in runs]
-        found.append(plot(f"{title}: share of them that took no longer", "ms", "share", series, log_x=True))
-    return found
-
-
-def _cdf(name: str, values: Floats) -> Series:
-    levels = np.linspace(0, 1, 301)
-    if not values.size:
-        return Series(name, np.empty(0), np.empty(0))
-    return Series(name, np.maximum(np.quantile(values.astype(np.float64), levels) * 1000, 1e-3), levels)
-
-
-def _over_time(run: Told) -> list[str]:
-    frame = run.frame
-    if not len(frame):
-        return []
-    until_s = float(frame["ended_s"].max())
-    edges = np.linspace(0, max(until_s, 1e-3), BINS + 1)
-    width_s, middles = edges[1] - edges[0], (edges[1:] + edges[:-1]) / 2
-    sent = np.histogram(frame["sent_s"], edges)[0] / width_s
-    ended = np.histogram(frame["ended_s"][frame.ok], edges)[0] / width_s
-    tokens = np.histogram(frame["ended_s"], edges, weights=frame["output_tokens"])[0] / width_s
-    if len(frame.ticks):
-        moments = frame.ticks * 1e-6 + np.repeat(frame["sent_s"], np.diff(frame.ends))
-        tokens = np.histogram(moments, edges)[0] / width_s
-    moments, under_way = at_once(frame)
-    ttft = ONE["ttft"](frame)
-    has = frame.ok & ~np.isnan(ttft)
-    dots = Series("", frame["sent_s"][has], ttft[has] * 1000, dots=True)
-    e2e = ONE["e2e"](frame)[frame.ok] * 1000
-    return [
-        plot("Requests a second", "s", "1/s", [Series("sent", middles, sent), Series("answered", middles, ended)]),
-        plot("Tokens a second (events of streams)", "s", "1/s", [Series("", middles, tokens)]),
-        plot("Requests at once", "s", "", [Series("", moments, under_way)]),
-        plot("Time to first token, by when it was sent", "s", "ms", [dots]),
-        plot("End to end, by when it was sent", "s", "ms", [Series("", frame["sent_s"][frame.ok], e2e, dots=True)]),
-    ]
-
-
-def _server(run: Told) -> list[str]:
-    def series(name: str) -> Series:
-        rows = [(sample["at_s"], sample[name]) for sample in run.server if name in sample]
-        return Series(name, np.array([at for at, _ in rows], np.float64), np.array([v for _, v in rows], np.float64))
-
-    queue = [each for each in (series("running"), series("waiting")) if each.x.size]
-    use = [each for each in (series("kv_use"), series("gpu_use")) if each.x.size]
-    return [
-        plot("The server's own count of requests", "s", "", queue),
-        plot("Use of cache and GPUs", "s", "share", use),
-    ]
-
-
-def _curves(runs: Sequence[Told]) -> list[str]:
-    measured = [run for run in runs if {"ttft", "e2e"} <= run.summary.metrics.keys()]
-    rate = np.array([run.summary.rates["requests_per_second"] for run in measured])
-    order = np.argsort(rate)
-
-    def by(metric: str, at: str) -> Series:
-        values = np.array([run.summary.metrics[metric].percentiles[at] * 1000 for run in measured])
-        return Series(f"{metric} {at}", rate[order], values[order], marks=True)
-
-    if len(measured) < 2:
-        return []
-    tokens = np.array([run.summary.rates["output_tokens_per_second"] for run in measured])
-    goodput = np.array([run.summary.rates["goodput"] for run in measured])
-    latency = np.array([run.summary.metrics["e2e"].percentiles["p50"] * 1000 for run in measured])
-    return [
-        plot("First token by throughput", "requests/s", "ms", [by("ttft", "p50"), by("ttft", "p99")]),
-        plot("End to end by throughput", "requests/s", "ms", [by("e2e", "p50"), by("e2e", "p99")]),
-        plot("Tokens a second by latency", "e2e p50, ms", "tokens/s", [Series("", latency, tokens, marks=True)]),
-        plot(
-            "Goodput by throughput", "requests/s", "requests/s", [Series("", rate[order], goodput[order], marks=True)]
-        ),
-    ]
+def _plots(pictures: Sequence[str]) -> str:
+    return f'<div class="plots">{"".join(each for each in pictures if each)}</div>'
