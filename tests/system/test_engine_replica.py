@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from pathlib import Path
 
 from skerry import Client
 from tests.server import CACHE, Server, debian_tree, oci_archive
+from tests.system.test_services_noun import gateway as gateway
 from tests.system.test_services_noun import skerry
 
 
-def test_the_simulator_answers_from_its_sandbox(server: Server, client: Client) -> None:
+def test_the_simulator_answers_from_its_sandbox(gateway: Server, client: Client, tmp_path: Path) -> None:
+    server = gateway
     archive = oci_archive(debian_tree("python3", "cloud-init"), CACHE / "debian-12-python3.oci.tar")
     skerry(server, "image", "upload", str(archive), "--name", "python3")
     options = ("--option", "speed=50", "--option", "load-s=0.5")
@@ -22,5 +25,11 @@ def test_the_simulator_answers_from_its_sandbox(server: Server, client: Client) 
     request = urllib.request.Request(f"http://{box.address}:8000/v1/chat/completions", json.dumps(body).encode())
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert json.load(answer)["usage"]["completion_tokens"] == 8
+    load = ("--rate", "50", "--requests", "20", "--input-tokens", "20", "--output-tokens", "4")
+    measured = json.loads(skerry(server, "bench", "run", "--service", "tide", *load, "--out", str(tmp_path), "--json"))
+    assert measured["summary"]["says"] == {}
+    assert measured["summary"]["metrics"]["output_tokens"]["mean"] == 4
+    assert "***" in (tmp_path / "summary.json").read_text()
+    assert server.key not in "".join(each.read_text() for each in tmp_path.iterdir())
     client.services.delete("tide", now=True)
     client.images.delete("python3")

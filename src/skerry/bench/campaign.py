@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -16,11 +16,18 @@ from skerry.model.explain import explain
 RUNS_MAX = 1000
 REPEATS_MAX = 100
 OWN = ("runs", "repeat")
+TARGETS = ("url", "service")
+LOADS = ("rate", "steps", "concurrency", "trace")
+
+Fields = Mapping[str, Any]
+Reach = Callable[[Fields], dict[str, Any]]
 
 
 class File(Plan):
     """A plan, and runs that each say some of it otherwise."""
 
+    service: Annotated[str, Field(max_length=256)] | None = None
+    """Of Skerry, in the place of `url`: through its gateway, with the key of the command line's context."""
     runs: Annotated[list[dict[str, Any]], Field(max_length=RUNS_MAX)] = []
     """Each with a `name` and fields of a plan; those of `load` one by one."""
     repeat: Annotated[int, Field(ge=1, le=REPEATS_MAX)] = 1
@@ -34,18 +41,19 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def read(path: Path, given: Mapping[str, Any]) -> Campaign:
-    """`given`: what is said on the command line goes before the file. Raises Invalid."""
+def read(path: Path, given: Fields, reach: Reach) -> Campaign:
+    """`given`: what is said on the command line goes before the file. `reach`: puts the address in the place of a
+    service, and the key to it. Raises Invalid, and as `reach` does."""
     try:
         body: Any = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise Invalid(f"plan: {path} cannot be read as YAML", field="plan", because=str(error)) from None
     if not isinstance(body, dict):
         raise Invalid(f"plan: {path} holds no fields", field="plan")
-    return campaign(cast("dict[str, Any]", body), given)
+    return campaign(cast("dict[str, Any]", body), given, reach)
 
 
-def campaign(body: Mapping[str, Any], given: Mapping[str, Any]) -> Campaign:
+def campaign(body: Fields, given: Fields, reach: Reach = dict) -> Campaign:
     """Raises Invalid."""
     base = {name: value for name, value in body.items() if name not in OWN}
     try:
@@ -55,7 +63,7 @@ def campaign(body: Mapping[str, Any], given: Mapping[str, Any]) -> Campaign:
         )
         named = [(str(run.get("name", f"run-{at}")), run) for at, run in enumerate(whole.runs)] or [("", {})]
         runs = [
-            Run(name, Plan.model_validate({**_merged(base, {k: v for k, v in run.items() if k != "name"}), **given}))
+            Run(name, Plan.model_validate(reach(_merged(base, {k: v for k, v in run.items() if k != "name"}, given))))
             for name, run in named
         ]
     except ValidationError as error:
@@ -68,12 +76,21 @@ def campaign(body: Mapping[str, Any], given: Mapping[str, Any]) -> Campaign:
     return Campaign(tuple(runs), whole.repeat)
 
 
-def _merged(base: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    found = {**base, **run}
-    if isinstance(base.get("load"), dict) and isinstance(run.get("load"), dict):
-        found["load"] = {**base["load"], **run["load"]}
-        kinds = [kind for kind in ("rate", "steps", "concurrency", "trace") if kind in run["load"]]
-        if kinds:  # another kind of load takes the place of the one that all have
-            for kind in {"rate", "steps", "concurrency", "trace"} - set(kinds):
-                found["load"].pop(kind, None)
+def _merged(below: Fields, *parts: Fields) -> dict[str, Any]:
+    """The later go before the earlier, of load and of headers field by field."""
+    found = dict(below)
+    for above in parts:
+        below = _without(found, above, TARGETS)
+        found = {**below, **above}
+        for name, ways in (("load", LOADS), ("headers", ())):
+            first, second = below.get(name), above.get(name)
+            if isinstance(first, dict) and isinstance(second, dict):
+                found[name] = {**_without(cast(Fields, first), cast(Fields, second), ways), **second}
     return found
+
+
+def _without(below: Fields, above: Fields, ways: Sequence[str]) -> Fields:
+    """Where `above` says one of several ways, it takes the place of all that `below` says of them."""
+    if not any(way in above for way in ways):
+        return below
+    return {name: value for name, value in below.items() if name not in ways}

@@ -123,6 +123,8 @@ class Plan(Frozen):
     headers: dict[str, str] = {}
     verify: bool = True
     """The certificate of an https server."""
+    ca: Annotated[str, Field(max_length=4096)] | None = None
+    """File of the authorities that may have signed it. None: those that this machine trusts."""
     tokenizer: Annotated[str, Field(max_length=4096)] | None = None
     ignore_eos: bool = True
     extra: dict[str, Any] = {}

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -65,7 +66,7 @@ def counted(plan: Plan, frame: Frame) -> Frame:
 async def drive(plan: Plan, done: Enough, worker: int = 0, begin_s: float | None = None) -> None:
     """One worker's part."""
     headers = dict(plan.headers)
-    target = read_url(plan.url, socket=plan.socket, headers=headers, verify=plan.verify)
+    target = read_url(plan.url, socket=plan.socket, headers=headers, verify=plan.verify, ca=plan.ca)
     schedule = build.load(plan, worker, plan.workers)
     multi_turn = any(
         data.kind in (DataKind.SYNTHETIC, DataKind.SHAREGPT) and data.turns.strip() not in ("1", "D(1)")
@@ -87,6 +88,9 @@ async def drive(plan: Plan, done: Enough, worker: int = 0, begin_s: float | None
     gc.disable()  # a collection takes milliseconds, and what a run makes has no cycles
     try:
         await driver.run(connections=connections, drain_s=plan.drain)
+    except ssl.SSLCertVerificationError as error:
+        say = f"{plan.url}: its certificate is not trusted ({error.verify_message}); give --ca FILE or --insecure"
+        raise Unavailable(say, because=repr(error)) from None
     except OSError as error:
         say = f"nobody answers at {plan.socket or plan.url}: {error.strerror or error}"
         raise Unavailable(say, because=repr(error)) from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skerry.cli.bench_options import body_of, load_options, overrides, plan_of, target_options
+from skerry.cli.bench_target import reached
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
 from skerry.cli.options import command
@@ -60,8 +61,9 @@ def run(
     \b
       skerry bench run --url http://127.0.0.1:8000 -m tiny --rate 10 --duration 30s
       skerry bench run --url http://127.0.0.1:8000 -m tiny --concurrency 64 -n 2000
+      skerry bench run --service tiny --rate 10 --duration 30s
       skerry bench run --plan nightly.yaml --out results
-    A key is taken from SKERRY_BENCH_KEY or OPENAI_API_KEY.
+    A key is taken from SKERRY_BENCH_KEY or OPENAI_API_KEY; for a --service from this context.
     """
     from skerry.bench.measure.slo import objectives
     from skerry.cli.bench_runs import Runs
@@ -88,4 +90,4 @@ def _campaign(context: click.Context, invocation: Invocation, plan_file: str | N
             raise Invalid(f"{name}: the file of plans says it", field=name)
     from skerry.bench.campaign import read
 
-    return read(Path(plan_file), overrides(context, invocation, given))
+    return read(Path(plan_file), overrides(context, given), lambda fields: reached(invocation, fields))

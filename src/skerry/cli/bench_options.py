@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from skerry.cli.bench_target import headers_of, reached
 from skerry.cli.invocation import Invocation
-from skerry.cli.options import DURATION
+from skerry.cli.options import DURATION, completing, sought
 from skerry.errors import Invalid
 
 if TYPE_CHECKING:
     from skerry.bench.plan import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
-KEY_VARIABLES = ("SKERRY_BENCH_KEY", "OPENAI_API_KEY")
 DATA = ("input_tokens", "output_tokens", "turns", "think", "prefix_tokens", "prefix_groups")
 KINDS = ("jsonl", "csv", "sharegpt", "log", "mooncake", "azure", "bailian")
 SAME = (
     "url",
+    "service",
     "socket",
+    "ca",
     "model",
     "api",
     "tokenizer",
@@ -38,8 +40,15 @@ LOAD = ("rate", "arrival", "burstiness", "concurrency", "ramp", "duration", "req
 
 _TARGET = (
     click.option("--url", "--base-url", metavar="URL", help="Of the server, such as http://127.0.0.1:8000."),
-    click.option("--socket", metavar="PATH", type=click.Path(), help="Unix socket to connect to instead."),
-    click.option("--model", "-m", metavar="NAME", help="What requests say as model."),
+    click.option(
+        "--service",
+        metavar="NAME",
+        callback=sought("service"),
+        shell_complete=completing("service"),
+        help="One of Skerry's, in the place of --url: through the gateway, with the key of this context.",
+    ),
+    click.option("--socket", "--unix-socket", metavar="PATH", type=click.Path(), help="Unix socket to connect to."),
+    click.option("--model", "-m", metavar="NAME", help="What requests say as model [the service's name]."),
     click.option(
         "--api",
         type=click.Choice(["chat", "completions", "responses", "embeddings", "rerank", "transcriptions", "speech"]),
@@ -48,6 +57,7 @@ _TARGET = (
     ),
     click.option("--no-stream", is_flag=True, help="Have each answer in one piece."),
     click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="Sent with each. Repeat."),
+    click.option("--ca", metavar="FILE", type=click.Path(), help="Certificates of authorities to trust, as PEM."),
     click.option("--insecure", is_flag=True, help="Take any certificate."),
 )
 _DATA = (
@@ -152,22 +162,23 @@ def body_of(invocation: Invocation, given: dict[str, Any], load: dict[str, Any] 
         load = {name: given[name] for name in LOAD if given[name] is not None}
         if given["trace"]:
             load |= {"trace": True, "scale": given["trace_speed"]}
-    return {
+    body = {
         **{name: given[name] for name in SAME if given.get(name) is not None},
+        "headers": headers_of(given["headers"]),
         "stream": not given["no_stream"],
         "verify": not given["insecure"],
         "ignore_eos": not given["no_ignore_eos"],
-        "headers": _headers(invocation, given["headers"]),
         "data": [data],
         "load": load,
     }
+    return reached(invocation, body)
 
 
-def overrides(context: click.Context, invocation: Invocation, given: dict[str, Any]) -> dict[str, Any]:
+def overrides(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     """What goes before a file of plans: what was said on the command line. Raises Invalid."""
     found = {name: given[name] for name in SAME if said(context, name)}
-    if headers := _headers(invocation, given["headers"]):
-        found["headers"] = headers
+    if given["headers"]:
+        found["headers"] = headers_of(given["headers"])
     return found
 
 
@@ -180,7 +191,7 @@ def plan_of(body: dict[str, Any]) -> Plan:
 
     for name in ("url", "model"):
         if name not in body:
-            raise Invalid(f"{name}: give --{name}", field=name)
+            raise Invalid(f"{name}: give --{name}, or --service", field=name)
     try:
         return Plan.model_validate(body)
     except ValidationError as error:
@@ -197,16 +208,3 @@ def file_of(text: str) -> dict[str, Any]:
     if suffix not in known:
         raise Invalid(f"data: {text[:200]!r}: which kind? give KIND:FILE; known are {', '.join(KINDS)}", field="data")
     return {"kind": known[suffix], "path": text}
-
-
-def _headers(invocation: Invocation, headers: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for header in headers:
-        name, colon, value = header.partition(":")
-        if not colon:
-            raise Invalid(f"header: {header[:60]!r} is not allowed; give NAME:VALUE", field="header")
-        found[name.strip()] = value.strip()
-    key = next((invocation.environ[name] for name in KEY_VARIABLES if invocation.environ.get(name)), None)
-    if key and not any(name.lower() == "authorization" for name in found):
-        found["Authorization"] = f"Bearer {key}"
-    return found

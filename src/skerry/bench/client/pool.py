@@ -54,7 +54,9 @@ class Pool:
                 make, target.socket, ssl=target.tls, server_hostname=target.host if target.tls else None
             )
         else:
-            _, wire = await self._loop.create_connection(make, target.host, target.port, ssl=target.tls)
+            _, wire = await self._loop.create_connection(
+                make, target.address, target.port, ssl=target.tls, server_hostname=target.host if target.tls else None
+            )
         self._all.add(wire)
         return wire
 

@@ -28,6 +28,11 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
+    @property
+    def address(self) -> str:
+        """Names below localhost are this machine (RFC 6761), whether or not its resolver knows."""
+        return "127.0.0.1" if self.host.endswith(".localhost") else self.host
+
     def heads(self) -> Mapping[Api, bytes]:
         """The head for each API up to the length of the body."""
         lines = [f"{name}: {value}\r\n" for name, value in self.headers]
@@ -47,7 +52,12 @@ def message(head: bytes, request: Request) -> bytes:
 
 
 def read_url(
-    url: str, *, socket: str | None = None, headers: Mapping[str, str] | None = None, verify: bool = True
+    url: str,
+    *,
+    socket: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    verify: bool = True,
+    ca: str | None = None,
 ) -> Target:
     """`http://host:port/prefix`, with or without `/v1` at its end. Raises Invalid."""
     try:
@@ -60,11 +70,7 @@ def read_url(
     for name, value in (headers or {}).items():
         if not name or any(character in "\r\n\0:" for character in name) or any(c in "\r\n\0" for c in value):
             raise Invalid(f"header {name[:60]!r}: not allowed; give NAME: VALUE on one line", field="header")
-    tls = None
-    if parts.scheme == "https":
-        tls = ssl.create_default_context()
-        if not verify:
-            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    tls = _tls(verify, ca) if parts.scheme == "https" else None
     return Target(
         host=parts.hostname,
         port=port or (443 if tls else 80),
@@ -73,3 +79,13 @@ def read_url(
         prefix=parts.path.rstrip("/").removesuffix("/v1"),
         headers=tuple((headers or {}).items()),
     )
+
+
+def _tls(verify: bool, ca: str | None) -> ssl.SSLContext:
+    try:
+        tls = ssl.create_default_context(cafile=ca)
+    except OSError as error:  # of which SSLError is one
+        raise Invalid(f"ca: {ca} holds no certificates", field="ca", because=str(error)) from None
+    if not verify:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return tls

@@ -1,0 +1,132 @@
+"""Ways to a server: TLS with an authority of one's own, a unix socket, names below localhost, a service of Skerry."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from skerry.bench.campaign import campaign
+from skerry.bench.plan import Plan
+from skerry.bench.run import run
+from skerry.cli.bench_target import reached
+from skerry.cli.invocation import Invocation
+from skerry.errors import Invalid, Unavailable
+from tests.bench.server import Server
+
+
+def certificate(folder: Path) -> Path:
+    """Of 127.0.0.1, signed by itself; the key lies in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench test")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "own.pem").write_bytes(private + made.public_bytes(pem))
+    return folder / "own.pem"
+
+
+def plan(url: str, **more: Any) -> Plan:
+    return Plan.model_validate({"url": url, "model": "m", "load": {"concurrency": 2, "requests": 4}, **more})
+
+
+def test_https_is_checked_by_an_authority_of_ones_own_or_not_at_all(tmp_path: Path) -> None:
+    pem = certificate(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pem)
+    server = Server(tls=tls)
+    url = f"https://127.0.0.1:{server.port}"
+    try:
+        with pytest.raises(Unavailable, match=r"not trusted \(self.signed certificate\); give --ca FILE or --insecure"):
+            run(plan(url))
+        with pytest.raises(Invalid, match=r"^ca: .* holds no certificates"):
+            run(plan(url, ca=str(tmp_path / "none")))
+        for way in ({"ca": str(pem)}, {"verify": False}):
+            assert [record.fault for record in run(plan(url, **way))] == [None] * 4
+        both = run(plan(url, ca=str(pem), workers=2))
+        assert ([record.fault for record in both], {record.worker for record in both}) == ([None] * 4, {0, 1})
+    finally:
+        server.close()
+
+
+def test_a_unix_socket_and_a_name_below_localhost(tmp_path: Path) -> None:
+    server = Server(path=tmp_path / "s")
+    try:
+        assert len(run(plan("http://any.host/v1", socket=str(tmp_path / "s")))) == 4
+    finally:
+        server.close()
+    assert {head.split("\r\nhost: ")[1].split("\r\n")[0] for head in server.heads} == {"any.host"}
+    server = Server()
+    try:
+        assert len(run(plan(f"http://tiny.localhost:{server.port}"))) == 4
+    finally:
+        server.close()
+    assert {head.split("\r\nhost: ")[1].split("\r\n")[0] for head in server.heads} == {f"tiny.localhost:{server.port}"}
+
+
+class Known:
+    """An invocation of a context with a key, whose server has one service."""
+
+    def __init__(self, **environ: str) -> None:
+        self.environ = environ
+        self.asked: list[str] = []
+
+    def ask(self, call: Any) -> dict[str, Any]:
+        self.asked.append(call.path)
+        return {"name": "tiny", "url": "http://tiny.localhost:7080/"}
+
+    def target(self) -> Any:
+        return SimpleNamespace(key="sk_own")
+
+
+def via(known: Known, fields: dict[str, Any]) -> tuple[Any, ...]:
+    found = reached(cast(Invocation, known), fields)
+    return found["url"], found.get("model"), found.get("headers", {}).get("Authorization"), "service" in found
+
+
+def test_a_service_is_asked_through_the_gateway_with_the_key_of_the_context() -> None:
+    url = "http://tiny.localhost:7080/"
+    known = Known(OPENAI_API_KEY="of others")
+    assert via(known, {"service": "tiny"}) == (url, "tiny", "Bearer sk_own", False)
+    assert via(known, {"service": "tiny", "model": "lora"}) == (url, "lora", "Bearer sk_own", False)
+    assert via(known, {"service": "tiny", "headers": {"authorization": "x"}})[2] is None
+    assert via(Known(SKERRY_BENCH_KEY="st_1"), {"service": "tiny"})[2] == "Bearer st_1"
+    assert known.asked == ["/v1/services/tiny"] * 3
+    assert via(known, {"url": "http://h:1", "model": "m"}) == ("http://h:1", "m", "Bearer of others", False)
+    assert via(Known(), {"url": "http://h:1"})[2] is None
+    with pytest.raises(Invalid, match="one of url and service"):
+        reached(cast(Invocation, known), {"service": "tiny", "url": "http://h:1"})
+
+
+def test_a_file_of_plans_may_name_services_of_which_the_command_line_goes_before() -> None:
+    known = Known()
+
+    def runs(given: dict[str, Any]) -> list[Plan]:
+        body = {"service": "tiny", "headers": {"X": "1"}, "load": {"rate": 1, "requests": 1}}
+        body["runs"] = [{"name": "a"}, {"name": "b", "url": "http://h:1", "model": "m", "headers": {"Y": "2"}}]
+        return [run.plan for run in campaign(body, given, lambda fields: reached(cast(Invocation, known), fields)).runs]
+
+    assert [each.url for each in runs({})] == ["http://tiny.localhost:7080/", "http://h:1"]
+    assert runs({})[0].headers == {"X": "1", "Authorization": "Bearer sk_own"}
+    assert runs({"headers": {"X": "3"}})[1].headers == {"X": "3", "Y": "2"}
+    assert [each.url for each in runs({"url": "http://g:2", "model": "m"})] == ["http://g:2"] * 2
