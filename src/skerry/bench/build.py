@@ -13,7 +13,7 @@ import numpy as np
 from skerry.bench.data.bodies import Form
 from skerry.bench.data.contract import Conversation, Source
 from skerry.bench.data.lengths import lengths
-from skerry.bench.data.rows import Log, Rows, ShareGpt
+from skerry.bench.data.rows import PROMPTS, Log, Rows, ShareGpt
 from skerry.bench.data.synthetic import Synthetic
 from skerry.bench.data.text import Writer, writer
 from skerry.bench.data.traces import Bailian, Lengths, Mooncake
@@ -117,9 +117,10 @@ def source(data: Data, write: Writer, seed: int) -> Source:
     match data.kind:
         case DataKind.SYNTHETIC:
             return _synthetic(data, write, seed)
-        case DataKind.JSONL | DataKind.CSV:
-            outputs = lengths(data.output_tokens, "data.output_tokens")
-            return Rows(path, write, outputs(np.random.default_rng(seed)), data.name)
+        case DataKind.JSONL | DataKind.CSV | DataKind.PARQUET | DataKind.ARROW | DataKind.HF:
+            outputs = lengths(data.output_tokens, "data.output_tokens")(np.random.default_rng(seed))
+            prompts = PROMPTS if data.prompt_column is None else (data.prompt_column,)
+            return Rows(path, write, outputs, data.name, prompts)
         case DataKind.SHAREGPT:
             turns = lengths(data.turns, "data.turns")
             return ShareGpt(path, write, turns(np.random.default_rng(seed)), data.name)

@@ -24,6 +24,9 @@ class DataKind(StrEnum):
     SYNTHETIC = "synthetic"
     JSONL = "jsonl"
     CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+    HF = "hf"  # a folder of Hugging Face's datasets
     SHAREGPT = "sharegpt"
     LOG = "log"
     MOONCAKE = "mooncake"
@@ -34,6 +37,8 @@ class DataKind(StrEnum):
 class Data(Frozen):
     kind: DataKind = DataKind.SYNTHETIC
     path: Annotated[str, Field(max_length=4096)] | None = None
+    prompt_column: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Of rows. None: the first there is of the usual names."""
     input_tokens: str = "256"
     """Of each turn, as `data/lengths.py` reads them."""
     output_tokens: str = "128"
@@ -114,6 +119,11 @@ class LoadPlan(Frozen):
         return self
 
 
+class Records(StrEnum):
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
 class Plan(Frozen):
     url: Annotated[str, Field(min_length=8, max_length=2048)]
     socket: Annotated[str, Field(max_length=108)] | None = None
@@ -145,6 +155,8 @@ class Plan(Frozen):
     cost_per_hour: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Of all that serves: tells what a million tokens cost."""
     keep_text: bool = False
+    records: Records = Records.JSONL
+    """The form in which each request is kept in the folder of the run."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from skerry.bench.arrow import read_records
 from skerry.bench.frame import Floats, frame_of
 from skerry.bench.measure.metrics import NAMES, values_of
 from skerry.bench.measure.repeats import figures
@@ -50,7 +51,7 @@ def load(path: Path) -> list[Result]:
 
 def _load(path: Path) -> list[Result]:
     if path.is_dir():
-        if (path / "records.jsonl").exists():
+        if (path / "records.jsonl").exists() or (path / "records.parquet").exists():
             return [_ours(path)]
         if (path / "profile_export_aiperf.json").exists():
             return [_aiperf(path)]
@@ -93,8 +94,11 @@ def _result(name: str, tool: str, samples: Mapping[str, Sequence[float]], rates:
 
 
 def _ours(path: Path) -> Result:
-    with (path / "records.jsonl").open() as lines:
-        frame = frame_of(read_record(line) for line in lines)
+    if (path / "records.parquet").exists():
+        frame = frame_of(read_records(path / "records.parquet"))
+    else:
+        with (path / "records.jsonl").open() as lines:
+            frame = frame_of(read_record(line) for line in lines)
     samples = {name: values_of(name, frame) for name in NAMES}
     return Result(path.name, "skerry", {k: v for k, v in samples.items() if v.size}, figures(summarize(frame)))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 DATA = ("input_tokens", "output_tokens", "turns", "think", "prefix_tokens", "prefix_groups")
-KINDS = ("jsonl", "csv", "sharegpt", "log", "mooncake", "azure", "bailian")
+KINDS = ("jsonl", "csv", "parquet", "arrow", "hf", "sharegpt", "log", "mooncake", "azure", "bailian")
 SAME = (
     "url",
     "service",
@@ -35,6 +35,7 @@ SAME = (
     "slo",
     "metrics_url",
     "cost_per_hour",
+    "records",
 )
 LOAD = ("rate", "arrival", "burstiness", "concurrency", "ramp", "duration", "requests", "in_flight_max")
 
@@ -88,8 +89,9 @@ _DATA = (
     click.option(
         "--data",
         metavar="[KIND:]FILE",
-        help="Requests of a file: jsonl, csv, sharegpt, log, mooncake, azure or bailian.",
+        help="Requests of a file or folder: jsonl, csv, parquet, arrow, hf, sharegpt, log, mooncake, azure or bailian.",
     ),
+    click.option("--prompt-column", metavar="NAME", help="Of the file's rows [prompt, text, question and the like]."),
     click.option("--tokenizer", metavar="PATH", help="tokenizer.json, or a model's name on the hub, for exact counts."),
     click.option("--no-ignore-eos", is_flag=True, help="Let answers end when the model wants."),
 )
@@ -127,6 +129,7 @@ _HOW = (
     click.option("--warmup", metavar="TIME", type=DURATION, default=0.0, help="Not counted, at the beginning [0s]."),
     click.option("--cooldown", metavar="TIME", type=DURATION, default=0.0, help="Nor at the end [0s]."),
     click.option("--timeout", metavar="TIME", type=DURATION, default=600.0, help="For each answer [10m]."),
+    click.option("--records", type=click.Choice(["jsonl", "parquet"]), help="How --out keeps each request [jsonl]."),
     click.option("--workers", metavar="N", type=int, default=1, help="Processes that send [1]."),
     click.option("--seed", "--random-seed", metavar="N", type=int, default=0, help="Of what is drawn by lot [0]."),
 )
@@ -158,6 +161,8 @@ def body_of(invocation: Invocation, given: dict[str, Any], load: dict[str, Any] 
         data["sound"] = given["sound"]
     if given["data"] is not None:
         data |= file_of(given["data"])
+    if given["prompt_column"] is not None:
+        data["prompt_column"] = given["prompt_column"]
     if load is None:
         load = {name: given[name] for name in LOAD if given[name] is not None}
         if given["trace"]:
@@ -203,8 +208,10 @@ def file_of(text: str) -> dict[str, Any]:
     kind, colon, path = text.partition(":")
     if colon and kind in KINDS:
         return {"kind": kind, "path": path}
+    if Path(text).is_dir():
+        return {"kind": "hf", "path": text}
     suffix = Path(text).suffix
-    known = {".jsonl": "jsonl", ".csv": "csv", ".json": "sharegpt", ".log": "log"}
+    known = {".json": "sharegpt", **{f".{kind}": kind for kind in ("jsonl", "csv", "parquet", "arrow", "log")}}
     if suffix not in known:
         raise Invalid(f"data: {text[:200]!r}: which kind? give KIND:FILE; known are {', '.join(KINDS)}", field="data")
     return {"kind": known[suffix], "path": text}

@@ -1,4 +1,4 @@
-"""Conversations out of files: JSON lines, CSV, ShareGPT, and logs whose bodies are sent as they were."""
+"""Conversations out of files: rows of any kind, ShareGPT, and logs whose bodies are sent as they were."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+from skerry.bench.arrow import dataset_files, table_rows
 from skerry.bench.data.contract import Conversation, Turn
 from skerry.bench.data.text import Writer
 from skerry.errors import Invalid
@@ -49,6 +50,17 @@ def csv_rows(path: Path) -> Iterator[tuple[int, Fields]]:
         raise Invalid(f"{path} cannot be read", field="data.path", because=str(error)) from None
 
 
+def rows_of(path: Path) -> Iterator[tuple[int, Fields]]:
+    """(number, what it says), by what kind of file it is, or of all files of a folder. Raises Invalid."""
+    if path.is_dir():
+        every = (row for file in dataset_files(path) for _, row in rows_of(file))
+        yield from enumerate(every, 1)
+    elif path.suffix in (".parquet", ".arrow"):
+        yield from enumerate(table_rows(path), 1)
+    else:
+        yield from csv_rows(path) if path.suffix == ".csv" else json_lines(path)
+
+
 def first_of(row: Fields, names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
@@ -79,12 +91,13 @@ class Rows:
     output_tokens: int = 0
     """Where a row does not say."""
     scenario: str = ""
+    prompts: tuple[str, ...] = PROMPTS
+    """What the column of the prompt may be called."""
 
     def conversations(self) -> Iterator[Conversation]:
         """Raises Invalid."""
-        rows = csv_rows(self.path) if self.path.suffix == ".csv" else json_lines(self.path)
         began_s: float | None = None
-        for number, row in rows:
+        for number, row in rows_of(self.path):
             try:
                 output = int(first_of(row, OUTPUTS) or self.output_tokens)
                 at = first_of(row, TIMES)
@@ -95,9 +108,10 @@ class Rows:
                 began_s = at_s if began_s is None else began_s
                 at_s = max(0.0, at_s - began_s)
             messages = row.get("messages")
-            text = first_of(row, PROMPTS)
+            text = first_of(row, self.prompts)
             if text is None and not messages:
-                say = f"{self.path}, row {number}: neither messages nor a prompt, as {', '.join(PROMPTS)}"
+                say = f"{self.path}, row {number}: neither messages nor a prompt, as {', '.join(self.prompts)}"
+                say += "; give sharegpt:PATH for its conversations" if row.get("conversations") else ""
                 raise Invalid(say, field="data.path")
             turn = Turn(str(text or ""), self.writer.count(str(text or "")), output, at_s=at_s)
             yield Conversation([turn], str(row.get("system") or ""), scenario=self.scenario, messages=messages or ())
@@ -105,7 +119,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class ShareGpt:
-    """One array of conversations: what people said; what was answered says only how long answers should be."""
+    """Conversations, as one array or a row each: what people said; answers say only how long new ones should be."""
 
     path: Path
     writer: Writer
@@ -114,14 +128,10 @@ class ShareGpt:
 
     def conversations(self) -> Iterator[Conversation]:
         """Raises Invalid."""
-        try:
-            entries: Any = json.loads(self.path.read_text())
-        except (OSError, ValueError) as error:
-            raise Invalid(f"{self.path} cannot be read as JSON", field="data.path", because=str(error)) from None
-        if not isinstance(entries, list):
-            raise Invalid(f"{self.path}: an array of conversations is expected", field="data.path")
-        for entry in cast("list[Fields]", entries):
-            parts: list[Fields] = entry.get("conversations") or []
+        for number, entry in enumerate(self._entries()):
+            parts: list[Fields] | None = entry.get("conversations")
+            if parts is None:
+                raise Invalid(f"{self.path}, entry {number}: it has no conversations", field="data.path")
             said = [(str(part.get("from")), str(part.get("value") or "")) for part in parts]
             system = said.pop(0)[1] if said and said[0][0] == "system" else ""
             turns: list[Turn] = []
@@ -130,6 +140,18 @@ class ShareGpt:
                     turns.append(Turn(text, self.writer.count(text), max(1, self.writer.count(answer))))
             if turns:
                 yield Conversation(turns, system, self.writer.count(system) if system else 0, self.scenario)
+
+    def _entries(self) -> Iterator[Fields]:
+        if self.path.is_dir() or self.path.suffix in (".jsonl", ".parquet", ".arrow"):
+            yield from (row for _, row in rows_of(self.path))
+            return
+        try:
+            entries: Any = json.loads(self.path.read_text())
+        except (OSError, ValueError) as error:
+            raise Invalid(f"{self.path} cannot be read as JSON", field="data.path", because=str(error)) from None
+        if not isinstance(entries, list) or not all(isinstance(each, dict) for each in cast("list[Any]", entries)):
+            raise Invalid(f"{self.path}: an array of conversations is expected", field="data.path")
+        yield from cast("list[Fields]", entries)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ but not what all were we when your can said there use an each which she do how t
 then them these so some her would make like him into time has look two more write go see number no way could people my
 than first water been call who oil its now find long down day did get come made may part"""
 WORDS: tuple[str, ...] = tuple(_COMMON.split())
+PIECES = (*(f" {word}" for word in WORDS), *WORDS, *" .,:;!?abcdefghijklmnopqrstuvwxyz0123456789")
 TRIES_MAX = 12
 
 
@@ -51,7 +52,7 @@ class Tokenized:
         try:
             library: Any = importlib.import_module("tokenizers")
         except ImportError:
-            say = "tokenizer: needs the package tokenizers; install it with: pip install tokenizers"
+            say = "tokenizer: needs the package tokenizers; install it with: pip install 'skerry[bench]'"
             raise Invalid(say, field="tokenizer") from None
         path = Path(where)
         try:
@@ -71,13 +72,22 @@ class Tokenized:
         words = _drawn(self._plain, tokens, chance)
         for _ in range(TRIES_MAX):
             over = self.count(" ".join(words)) - tokens
-            if not over or not words:
+            if not over:
                 break
             if over > 0:
-                del words[-min(over, len(words) - 1 or 1) :]
+                del words[-over:]
             else:
                 words += _drawn(self._plain, -over, chance)
-        return " ".join(words)
+        while self.count(" ".join(words)) > tokens:
+            words.pop()
+        return self._filled(" ".join(words), tokens)
+
+    def _filled(self, text: str, tokens: int) -> str:
+        """With as many small pieces as are missing: where every word is several tokens, words alone leave a rest."""
+        for left in range(tokens - self.count(text), 0, -1):
+            wanted = tokens - left + 1
+            text = next((text + piece for piece in PIECES if self.count(text + piece) == wanted), text)
+        return text
 
     def count(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)

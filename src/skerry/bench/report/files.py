@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: summary.json with a stable form, records.jsonl, requests.csv, summary.md."""
+"""What a run leaves in its folder: summary.json with a stable form, records, requests.csv, summary.md."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 import skerry
+from skerry.bench import arrow
 from skerry.bench.frame import Frame
 from skerry.bench.measure.metrics import ONE
 from skerry.bench.measure.summary import Summary
-from skerry.bench.plan import Plan
+from skerry.bench.plan import Plan, Records
 from skerry.bench.records import write_record
 from skerry.bench.report import table
 
@@ -36,12 +37,15 @@ def document(plan: Plan, summary: Summary) -> dict[str, Any]:
 
 
 def leave(folder: Path, plan: Plan, summary: Summary, frame: Frame) -> None:
-    """Raises OSError."""
+    """Raises OSError, and Invalid where Parquet is asked for and pyarrow is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_text(json.dumps(document(plan, summary), indent=2) + "\n")
-    with (folder / "records.jsonl").open("w") as out:
-        for record in frame:
-            write_record(out, record)
+    if plan.records is Records.PARQUET:
+        arrow.write_records(folder / "records.parquet", frame)
+    else:
+        with (folder / "records.jsonl").open("w") as out:
+            for record in frame:
+                write_record(out, record)
     with (folder / "requests.csv").open("w", newline="") as out:
         rows = csv.writer(out)
         rows.writerow(["number", "worker", "scenario", "session", "turn", "status", "fault", "sent_s", *ONE])
