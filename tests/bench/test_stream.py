@@ -9,7 +9,7 @@ import pytest
 
 from skerry.bench.client.events import read
 from skerry.bench.client.wire import Answer
-from skerry.bench.contract import Fault, Record
+from skerry.bench.contract import Api, Fault, Record
 
 
 def event(body: Any) -> bytes:
@@ -29,9 +29,9 @@ def answer(parts: list[bytes], *, status: int = 200, kind: bytes = b"text/event-
     return made
 
 
-def taken(parts: list[bytes], **more: Any) -> Record:
+def taken(parts: list[bytes], api: Api = Api.CHAT, **more: Any) -> Record:
     record = Record(0, sent_s=0.0)
-    read(answer(parts, **more), record, keep_text=True, begin_s=100.0)
+    read(answer(parts, **more), record, api, keep_text=True, begin_s=100.0)
     return record
 
 
@@ -73,7 +73,7 @@ def test_events_cut_anywhere_have_the_time_of_their_end(size: int) -> None:
 def test_events_of_one_form_are_told_from_others_without_their_text_being_kept() -> None:
     parts = [delta(content=word) for word in ("a", "b", 'q"', "c")] + [delta(content=""), delta(content="d")]
     record = Record(0)
-    read(answer(parts), record, keep_text=False, begin_s=100.0)
+    read(answer(parts), record, Api.CHAT, keep_text=False, begin_s=100.0)
     assert list(record.times_s) == [0.0, 1.0, 2.0, 3.0, 5.0]
 
 
@@ -107,4 +107,38 @@ def test_what_went_wrong_is_told(parts: list[bytes], more: dict[str, Any], fault
 def test_an_answer_in_one_piece() -> None:
     body = {"choices": [{"message": {"content": "all"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 3}}
     record = taken([json.dumps(body).encode()], kind=b"application/json")
-    assert (record.text, record.output_tokens, record.first_s) == ("all", 3, 1.0)
+    assert (record.text, record.output_tokens, record.first_s) == ("all", 3, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "text"),
+    [
+        (Api.EMBEDDINGS, {"data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 7}}, ""),
+        (Api.RERANK, {"results": [{"index": 0, "relevance_score": 0.5}], "usage": {"prompt_tokens": 7}}, ""),
+        (
+            Api.RESPONSES,
+            {"output": [{"content": [{"type": "output_text", "text": "said"}]}], "usage": {"input_tokens": 7}},
+            "said",
+        ),
+        (Api.TRANSCRIPTIONS, {"text": "said", "usage": {"input_tokens": 7}}, ""),
+        (Api.COMPLETIONS, {"choices": [{"text": "said"}], "usage": {"prompt_tokens": 7}}, "said"),
+    ],
+)
+def test_answers_of_each_api(api: Api, body: dict[str, Any], text: str) -> None:
+    record = taken([json.dumps(body).encode()], api, kind=b"application/json")
+    assert (record.fault, record.input_tokens, record.text) == (None, 7, text)
+    record = taken([b'{"object": "list", "models": []}'], api, kind=b"application/json")
+    assert record.fault is Fault.CONTENT
+    assert record.say.startswith("the answer has no ")
+
+
+def test_sound_is_heard_from_its_first_part_and_nothing_else_is_sound() -> None:
+    record = taken([b"RIFF", b"more"], Api.SPEECH, kind=b"audio/wav")
+    assert (record.fault, record.first_s, record.ended_s) == (None, 0.0, 2.0)
+    assert taken([b"{}"], Api.SPEECH, kind=b"application/json").say == "the answer has no sound"
+    parts = [event({"type": "speech.audio.delta", "audio": "UklGRg=="}), event({"type": "speech.audio.done"})]
+    assert len(taken(parts, Api.SPEECH).times_s) == 1
+    parts = [event({"type": "transcript.text.delta", "delta": "a"}), event({"type": "transcript.text.done"})]
+    assert taken(parts, Api.TRANSCRIPTIONS).text == "a"
+    failed = {"type": "response.failed", "response": {"error": {"message": "too hot"}}}
+    assert taken([event(failed)], Api.RESPONSES).say == "too hot"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from skerry.bench.campaign import campaign
+from skerry.bench.frame import Frame
 from skerry.bench.plan import Plan
 from skerry.bench.run import run
 from skerry.cli.bench_target import reached
@@ -114,7 +116,7 @@ def test_a_service_is_asked_through_the_gateway_with_the_key_of_the_context() ->
     assert known.asked == ["/v1/services/tiny"] * 3
     assert via(known, {"url": "http://h:1", "model": "m"}) == ("http://h:1", "m", "Bearer of others", False)
     assert via(Known(), {"url": "http://h:1"})[2] is None
-    with pytest.raises(Invalid, match="one of url and service"):
+    with pytest.raises(Invalid, match="one of url, service and engine"):
         reached(cast(Invocation, known), {"service": "tiny", "url": "http://h:1"})
 
 
@@ -130,3 +132,46 @@ def test_a_file_of_plans_may_name_services_of_which_the_command_line_goes_before
     assert runs({})[0].headers == {"X": "1", "Authorization": "Bearer sk_own"}
     assert runs({"headers": {"X": "3"}})[1].headers == {"X": "3", "Y": "2"}
     assert [each.url for each in runs({"url": "http://g:2", "model": "m"})] == ["http://g:2"] * 2
+
+
+ENGINE = """
+import asyncio
+
+class Engine:
+    def __init__(self, model):
+        self.model = model
+
+    async def __call__(self, body):
+        assert body["model"] == self.model
+        for number in range(body["max_tokens"]):
+            await asyncio.sleep(0.002)
+            if self.model == "sick" and number:
+                raise RuntimeError("out of memory")
+            yield f" {number}"
+        yield {"usage": {"prompt_tokens": 5, "completion_tokens": number + 1}}
+"""
+
+
+def test_an_engine_is_called_in_this_process_or_in_each_of_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_engine.py").write_text(ENGINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def asked(engine: str, model: str = "m", **more: Any) -> Frame:
+        load = {"concurrency": 2, "requests": 4}
+        data = [{"output_tokens": "3", "turns": "2"}]
+        return run(Plan.model_validate({"engine": engine, "model": model, "load": load, "data": data, **more}))
+
+    for found in (asked("own_engine:Engine"), asked("own_engine:Engine", workers=2)):
+        assert [(record.fault, record.output_tokens, len(record.times_s)) for record in found] == [(None, 3, 3)] * 4
+        assert {record.input_tokens for record in found} == {5}
+    assert {record.say for record in asked("own_engine:Engine", "sick")} == {
+        "the engine failed: RuntimeError('out of memory')"
+    }
+    for wrong in ("none", "own_engine:Missing", "missing_module:X"):
+        with pytest.raises(Invalid, match=f"^engine: {wrong} cannot be made"):
+            asked(wrong)
+    with pytest.raises(ValueError, match="give one of url, service and engine"):
+        plan("http://h:1", engine="own_engine:Engine")

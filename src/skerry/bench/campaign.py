@@ -15,8 +15,9 @@ from skerry.model.explain import explain
 
 RUNS_MAX = 1000
 REPEATS_MAX = 100
+NOWHERE = "http://none"
 OWN = ("runs", "repeat")
-TARGETS = ("url", "service")
+TARGETS = ("url", "service", "engine")
 LOADS = ("rate", "steps", "concurrency", "trace")
 
 Fields = Mapping[str, Any]
@@ -58,9 +59,9 @@ def campaign(body: Fields, given: Fields, reach: Reach = dict) -> Campaign:
     base = {name: value for name, value in body.items() if name not in OWN}
     try:
         # Read by the model first, so that a wrong field of the file is told of as such; a load may come with each run.
-        whole = File.model_validate(
-            {"url": "http://none", "model": "none", "load": {"rate": 1, "requests": 1}, **body, **given}
-        )
+        least = {"url": NOWHERE, "model": "none", "load": {"rate": 1, "requests": 1}}
+        fields = _merged(least, body, given)
+        whole = File.model_validate({"url": NOWHERE, **fields} if "service" in fields else fields)
         named = [(str(run.get("name", f"run-{at}")), run) for at, run in enumerate(whole.runs)] or [("", {})]
         runs = [
             Run(name, Plan.model_validate(reach(_merged(base, {k: v for k, v in run.items() if k != "name"}, given))))

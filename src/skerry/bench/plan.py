@@ -125,7 +125,9 @@ class Records(StrEnum):
 
 
 class Plan(Frozen):
-    url: Annotated[str, Field(min_length=8, max_length=2048)]
+    url: Annotated[str, Field(max_length=2048)] = ""
+    engine: Annotated[str, Field(max_length=256)] | None = None
+    """In the place of `url`: called in this process, as `MODULE:OBJECT` or by the name of a plug-in."""
     socket: Annotated[str, Field(max_length=108)] | None = None
     model: Annotated[str, Field(min_length=1, max_length=256)]
     api: Api = Api.CHAT
@@ -157,6 +159,12 @@ class Plan(Frozen):
     keep_text: bool = False
     records: Records = Records.JSONL
     """The form in which each request is kept in the folder of the run."""
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Plan:
+        if bool(self.url) == (self.engine is not None):
+            raise ValueError("give one of url, service and engine")
+        return self
 
 
 @dataclass(frozen=True)

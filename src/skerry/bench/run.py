@@ -16,7 +16,8 @@ from time import monotonic
 import uvloop
 
 from skerry.bench import build
-from skerry.bench.client.driver import Driver
+from skerry.bench.client.driver import Carrier, Driver
+from skerry.bench.client.pool import Pool
 from skerry.bench.client.target import read_url
 from skerry.bench.contract import Record
 from skerry.bench.frame import Frame, Gathering
@@ -65,8 +66,7 @@ def counted(plan: Plan, frame: Frame) -> Frame:
 
 async def drive(plan: Plan, done: Enough, worker: int = 0, begin_s: float | None = None) -> None:
     """One worker's part."""
-    headers = dict(plan.headers)
-    target = read_url(plan.url, socket=plan.socket, headers=headers, verify=plan.verify, ca=plan.ca)
+    carrier = _carrier(plan)
     schedule = build.load(plan, worker, plan.workers)
     multi_turn = any(
         data.kind in (DataKind.SYNTHETIC, DataKind.SHAREGPT) and data.turns.strip() not in ("1", "D(1)")
@@ -77,7 +77,7 @@ async def drive(plan: Plan, done: Enough, worker: int = 0, begin_s: float | None
     if begin_s is not None:
         await asyncio.sleep(max(0.0, begin_s - monotonic()))
     driver = Driver(
-        target,
+        carrier,
         schedule,
         done,
         timeout_s=plan.timeout,
@@ -96,6 +96,16 @@ async def drive(plan: Plan, done: Enough, worker: int = 0, begin_s: float | None
         raise Unavailable(say, because=repr(error)) from None
     finally:
         gc.enable()
+
+
+def _carrier(plan: Plan) -> Carrier:
+    """Raises Invalid."""
+    if plan.engine is not None:
+        from skerry.bench.client.library import Library, engine_of
+
+        return Library(engine_of(plan.engine, plan.model))
+    target = read_url(plan.url, socket=plan.socket, headers=dict(plan.headers), verify=plan.verify, ca=plan.ca)
+    return Pool(target)
 
 
 def _in_processes(plan: Plan, done: Enough) -> None:

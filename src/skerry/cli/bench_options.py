@@ -22,6 +22,7 @@ KINDS = ("jsonl", "csv", "parquet", "arrow", "hf", "sharegpt", "log", "mooncake"
 SAME = (
     "url",
     "service",
+    "engine",
     "socket",
     "ca",
     "model",
@@ -48,6 +49,7 @@ _TARGET = (
         shell_complete=completing("service"),
         help="One of Skerry's, in the place of --url: through the gateway, with the key of this context.",
     ),
+    click.option("--engine", metavar="MODULE:OBJECT", help="Called in this process, in the place of a server."),
     click.option("--socket", "--unix-socket", metavar="PATH", type=click.Path(), help="Unix socket to connect to."),
     click.option("--model", "-m", metavar="NAME", help="What requests say as model [the service's name]."),
     click.option(
@@ -194,9 +196,10 @@ def plan_of(body: dict[str, Any]) -> Plan:
     from skerry.bench.plan import Plan
     from skerry.model.explain import explain
 
-    for name in ("url", "model"):
-        if name not in body:
-            raise Invalid(f"{name}: give --{name}, or --service", field=name)
+    if not body.get("url") and not body.get("engine"):
+        raise Invalid("url: give --url, --service or --engine", field="url")
+    if "model" not in body:
+        raise Invalid("model: give --model", field="model")
     try:
         return Plan.model_validate(body)
     except ValidationError as error:

@@ -19,8 +19,8 @@ def reached(invocation: Invocation, fields: Mapping[str, Any]) -> dict[str, Any]
     service = fields.get("service")
     if service is None:
         return _with_key(found, _key(invocation, KEYS_OF_OTHERS))
-    if found.get("url") is not None:
-        raise Invalid("service: give one of url and service", field="service")
+    if found.get("url") or found.get("engine"):
+        raise Invalid("service: give one of url, service and engine", field="service")
     from skerry.client.calls import services as calls
 
     known = invocation.ask(calls.get(str(service)))

@@ -7,13 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
+from typing import Protocol
 
 from skerry.bench.client.alarm import Alarm
 from skerry.bench.client.events import read
-from skerry.bench.client.pool import Pool
-from skerry.bench.client.target import Target, message
-from skerry.bench.client.wire import Answer, Wire
-from skerry.bench.contract import Fault, Record, Request, Schedule
+from skerry.bench.client.wire import Answer, Over
+from skerry.bench.contract import Api, Fault, Record, Request, Schedule
 
 SWEEP_EVERY_S = 0.25
 """How often what has taken too long is looked for."""
@@ -22,10 +21,30 @@ UNREAD_MAX = 64
 """Answers that wait to be read; they are read between other things, so that no moment is taken down late."""
 
 
+class UnderWay(Protocol):
+    def abort(self, why: str) -> None:
+        """Whoever waits for the answer is told."""
+        ...
+
+
+class Carrier(Protocol):
+    """Brings requests to who answers: over connections, or by a call."""
+
+    async def warm(self, count: int) -> None:
+        """Be ready for so many at once. Raises OSError where nobody can be reached."""
+        ...
+
+    def send(self, request: Request, over: Over) -> tuple[float, UnderWay | None]:
+        """The moment at which it was sent, and what can be given up; nothing, where it is sent later."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Driver:
     def __init__(
         self,
-        target: Target,
+        carrier: Carrier,
         schedule: Schedule,
         done: Callable[[Record], bool],
         *,
@@ -36,7 +55,7 @@ class Driver:
     ) -> None:
         """`done`: told of each; true: that is enough, the run ends. `begin_s`: the beginning of the run on
         time.monotonic(), the same for all workers; None: now."""
-        self._target = target
+        self._carrier = carrier
         self._schedule = schedule
         self._done = done
         self._timeout_s = timeout_s
@@ -44,15 +63,13 @@ class Driver:
         self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._begin_s = monotonic() if begin_s is None else begin_s
-        self._heads = target.heads()
-        self._pool = Pool(target)
         self._under_way: dict[int, tuple[Request, Record]] = {}
-        self._wires: dict[int, Wire] = {}
+        self._wires: dict[int, UnderWay] = {}
         self._finished = asyncio.Event()
         self._alarm = Alarm(self._loop, self._pump)
         self._pumping = False
         self._stopped = False
-        self._unread: deque[tuple[Record, Answer]] = deque()
+        self._unread: deque[tuple[Api, Record, Answer]] = deque()
         self._between_soon = False
 
     async def run(self, *, connections: int = 0, drain_s: float | None = None) -> None:
@@ -60,7 +77,7 @@ class Driver:
         when the target cannot be reached at all."""
         sweep = self._loop.create_task(self._sweep(drain_s))
         try:
-            await self._pool.warm(connections)
+            await self._carrier.warm(connections)
             self._pump()
             await self._finished.wait()
         finally:
@@ -71,7 +88,7 @@ class Driver:
             while self._unread:
                 self._read(*self._unread.popleft())
             self._alarm.close()
-            self._pool.close()
+            self._carrier.close()
 
     def _pump(self) -> None:
         if self._pumping or self._stopped:
@@ -119,7 +136,7 @@ class Driver:
         def over(answer: Answer | None, why: str) -> None:
             self._ended(request, record, answer, why)
 
-        sent_s, wire = self._pool.send(message(self._heads[request.api], request), over)
+        sent_s, wire = self._carrier.send(request, over)
         if wire is not None:
             record.sent_s = sent_s - self._begin_s
             self._wires[request.number] = wire
@@ -133,19 +150,19 @@ class Driver:
             record.fault = Fault.CONNECT if why.startswith("cannot connect") else Fault.CLOSED
             record.say = why
         elif self._keep_text:  # the next turn needs what it says
-            read(answer, record, keep_text=True, begin_s=self._begin_s)
+            read(answer, record, request.api, keep_text=True, begin_s=self._begin_s)
         else:
             record.fault = None if answer.status == 200 else Fault.STATUS
             self._schedule.ended(request, record, monotonic() - self._begin_s)
-            self._unread.append((record, answer))
+            self._unread.append((request.api, record, answer))
             if len(self._unread) > UNREAD_MAX:
                 self._read(*self._unread.popleft())
             self._pump()
             return
         self._hand_over(request, record)
 
-    def _read(self, record: Record, answer: Answer) -> None:
-        read(answer, record, keep_text=False, begin_s=self._begin_s)
+    def _read(self, api: Api, record: Record, answer: Answer) -> None:
+        read(answer, record, api, keep_text=False, begin_s=self._begin_s)
         self._tell(record)
 
     def _hand_over(self, request: Request, record: Record) -> None:

@@ -8,16 +8,27 @@ text alone, and is known by its beginning and its end: JSON is parsed for the fi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, cast
 
 from skerry.bench.client.wire import Answer
-from skerry.bench.contract import Fault, Record
+from skerry.bench.contract import Api, Fault, Record
 
 TEXTS = ("content", "text", "reasoning_content", "reasoning", "refusal")
 SAY_CHARACTERS_MAX = 300
+ANSWERS: Mapping[Api, str] = {
+    Api.CHAT: "choices",
+    Api.COMPLETIONS: "choices",
+    Api.EMBEDDINGS: "data",
+    Api.RERANK: "results",
+    Api.RESPONSES: "output",
+    Api.TRANSCRIPTIONS: "text",
+}
+"""What an answer in one piece must have: a 200 of something else than a model server is none."""
+CONTENTS = ("response.output_text.delta", "transcript.text.delta")
 
 
-def read(answer: Answer, record: Record, *, keep_text: bool, begin_s: float) -> None:
+def read(answer: Answer, record: Record, api: Api, *, keep_text: bool, begin_s: float) -> None:
     """Fill in the record. `begin_s`: the beginning of the run on the clock of the answer's moments."""
     record.status = answer.status
     record.ended_s = answer.ended_s - begin_s
@@ -28,7 +39,7 @@ def read(answer: Answer, record: Record, *, keep_text: bool, begin_s: float) -> 
     elif kind.startswith(b"text/event-stream"):
         _Stream(record, keep_text, begin_s).read(answer)
     else:
-        _whole(answer, record, keep_text, begin_s)
+        _whole(answer, record, api, keep_text, begin_s)
 
 
 def _said(answer: Answer) -> str:
@@ -42,24 +53,31 @@ def _said(answer: Answer) -> str:
     return f"{answer.status}: {text.strip()[:SAY_CHARACTERS_MAX]}"
 
 
-def _whole(answer: Answer, record: Record, keep_text: bool, begin_s: float) -> None:
-    """Not a stream: all of it is one event at its end."""
+def _whole(answer: Answer, record: Record, api: Api, keep_text: bool, begin_s: float) -> None:
+    """Not a stream: nobody saw a first token of it, and its parts are no tokens."""
+    kind = answer.header(b"content-type") or b""
+    if kind.startswith(b"audio/"):
+        record.first_s = answer.moments[0] - begin_s if answer.moments else 0.0
+        record.last_s = record.ended_s
+        return
+    if api is Api.TRANSCRIPTIONS and kind.startswith(b"text/plain"):
+        return
     try:
         body = _fields(json.loads(b"".join(answer.parts)))
     except ValueError:
-        if (answer.header(b"content-type") or b"").startswith(b"audio/"):
-            record.first_s = answer.moments[0] - begin_s if answer.moments else 0.0
-            record.last_s = record.ended_s
-            return
         record.fault, record.say = Fault.CONTENT, "the answer is not JSON"
         return
     if body.get("error"):
         record.fault, record.say = Fault.CONTENT, str(body["error"])[:SAY_CHARACTERS_MAX]
         return
-    record.first_s = record.first_content_s = record.last_s = record.ended_s
+    if not isinstance(body.get(ANSWERS.get(api, "")), str if api is Api.TRANSCRIPTIONS else list):
+        record.fault, record.say = Fault.CONTENT, f"the answer has no {ANSWERS.get(api, 'sound')}"
+        return
     _count(record, body)
     if keep_text:
         record.text = "".join(_texts(choice.get("message", choice)) for choice in body.get("choices", ()))
+        parts = [part for item in body.get("output", ()) for part in item.get("content") or ()]
+        record.text += "".join(_texts(part) for part in parts)
 
 
 class _Stream:
@@ -119,8 +137,12 @@ class _Stream:
 
     def _body(self, body: dict[str, Any], event: bytes, moment: float) -> None:
         _count(self._record, body)
-        if body.get("type") == "response.completed":
+        kind = str(body.get("type", ""))
+        if kind in ("response.completed", "response.incomplete"):
             _count(self._record, body.get("response") or {})
+        elif kind == "response.failed":
+            error = _fields(_fields(body.get("response")).get("error"))
+            self._fault(str(error.get("message", "the answer failed")))
         for choice in body.get("choices") or ():
             delta = choice.get("delta", choice)
             text = _texts(delta)
@@ -130,9 +152,11 @@ class _Stream:
                 self._texts.append(text)
                 self._learn(event, text, content, body)
                 return
-        if str(body.get("type", "")).endswith(".delta") and isinstance(body.get("delta"), str) and body["delta"]:
-            self._token(moment, body["type"] == "response.output_text.delta")
-            self._texts.append(body["delta"])
+        delta = body.get("audio") if kind == "speech.audio.delta" else body.get("delta")
+        if kind.endswith(".delta") and isinstance(delta, str) and delta:
+            self._token(moment, kind in CONTENTS)
+            if kind in CONTENTS:
+                self._texts.append(delta)
 
     def _token(self, moment: float, content: bool) -> None:
         at_s = moment - self._begin_s

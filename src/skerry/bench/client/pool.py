@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from skerry.bench.client.target import Target
+from skerry.bench.client.target import Target, message
 from skerry.bench.client.wire import Over, Wire
+from skerry.bench.contract import Request
 
 CONNECT_S_MAX = 10.0
 
@@ -13,6 +14,7 @@ CONNECT_S_MAX = 10.0
 class Pool:
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._heads = target.heads()
         self._loop = asyncio.get_running_loop()
         self._idle: list[Wire] = []
         self._all: set[Wire] = set()
@@ -23,9 +25,10 @@ class Pool:
         for _ in range(count):
             self._idle.append(await self._open())
 
-    def send(self, data: bytes, over: Over) -> tuple[float, Wire | None]:
+    def send(self, request: Request, over: Over) -> tuple[float, Wire | None]:
         """The moment at which it was sent and by what, or nothing where a connection must be opened first; then `over`
         is called with nothing if that fails."""
+        data = message(self._heads[request.api], request)
         if self._idle:
             wire = self._idle.pop()
             return wire.send(data, over), wire

@@ -12,7 +12,7 @@ def about(plan: Plan) -> list[tuple[str, str]]:
     more += [f"{plan.workers} workers"] if plan.workers > 1 else []
     kind = f"{plan.api.value}{'' if plan.stream else ', not streamed'}"
     return [
-        ("model", f"{plan.model} at {plan.socket or plan.url} ({kind})"),
+        ("model", f"{plan.model} at {plan.socket or plan.engine or plan.url} ({kind})"),
         ("load", ", ".join([load(plan.load), *more, f"seed {plan.seed}"])),
         ("data", "; ".join(data(each, len(plan.data) > 1) for each in plan.data)),
     ]
