@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,6 +59,20 @@ def test_events_of_every_version_are_read() -> None:
     for bad in (b"", b"\x01", pack([1]), pack({"events": [3]})):
         with pytest.raises(ValueError):
             decode(bad)
+
+
+def test_tokens_that_nobody_wants_are_passed_over() -> None:
+    tokens = (*range(120, 140), 255, 256, 65_535, 65_536, 2**32 - 1)
+    stored = KvEvent("stored", tuple(range(2**63, 2**63 + 20)), 3, tokens, 16)
+    assert decode(encode([stored, KvEvent("removed", (7,))], 1.0), tokens=False) == [
+        replace(stored, tokens=()),
+        KvEvent("removed", (7,)),
+    ]
+    odd = replace(stored, tokens=(*tokens, -1))
+    assert decode(encode([odd], 1.0), tokens=False) == [odd], "not of the kind that is passed over"
+    cut = encode([stored], 1.0)[:-200]
+    with pytest.raises(ValueError):
+        decode(cut, tokens=False)
 
 
 async def followed(publisher: zmtp.Publisher) -> None:

@@ -11,7 +11,7 @@ from skerry.gateway.routing import blocks, spans
 from skerry.gateway.routing.prefix_index import PrefixIndex
 
 step = st.tuples(
-    st.sampled_from(["add", "add", "add", "told", "drop", "clear", "forget"]),
+    st.sampled_from(["add", "add", "add", "again", "drop", "clear", "forget"]),
     st.integers(0, 3),
     st.lists(st.integers(0, 3), min_size=1, max_size=6),
 )
@@ -30,8 +30,8 @@ def test_matches_what_each_replica_was_given_and_keeps_its_limit(
     for verb, number, path in steps:
         replica, found = f"r{number}", chain(path)
         match verb:
-            case "add" | "told":
-                index.add(replica, found, told=verb == "told")
+            case "add" | "again":
+                index.add(replica, found, again=verb == "again")
                 assert index.matched(found)[replica] == min(len(found), index.capacity(replica))
             case "drop":
                 index.drop(replica, found[-1:])
@@ -74,18 +74,17 @@ def test_long_blocks_count_for_what_they_hold_and_are_found_where_all_are_those_
     index.sized("a", 300)
     index.add("a", [-1])
     assert index.matched(thin) == {"a": spans.whole(299)}
-    index.add("b", fine, told=True)
+    index.add("b", fine)
     assert index.matched(thin)["b"] == len(thin)
 
 
-def test_believes_the_engine_rather_than_what_was_sent() -> None:
+def test_what_is_there_again_is_not_one_more_that_uses_it() -> None:
     index = PrefixIndex()
-    index.add("a", [1], told=True)
-    index.add("a", [1, 2, 3])
-    assert index.matched([1, 2, 3]) == {"a": 3}, "on its way there"
-    index.add("a", [2], told=True)
-    index.drop_untold("a", [1, 2, 3])
-    assert index.matched([1, 2, 3]) == {"a": 2}
+    index.add("a", [1, 2])
+    index.drop("a", [2])
+    assert index.add("a", [1, 2], again=True) == 1
+    assert index.matched([1, 2]) == {"a": 2}
+    assert (index.uses("a", 1), index.uses("a", 2)) == (1, 1)
 
 
 def test_a_growing_conversation_keeps_its_blocks() -> None:

@@ -30,9 +30,12 @@ def encode(events: Iterable[KvEvent], at_s: float) -> bytes:
     return pack({"ts": at_s, "events": [_map(event) for event in events], "data_parallel_rank": 0})
 
 
-def decode(payload: bytes) -> list[KvEvent]:
-    """Raises ValueError where it is not a batch of events. Kinds that came later than this was written are left out."""
-    batch: Any = unpack(payload)
+def decode(payload: bytes, *, tokens: bool = True) -> list[KvEvent]:
+    """Raises ValueError where it is not a batch of events. Kinds that came later than this was written are left out.
+
+    `tokens`: whether they are wanted; a prompt has thousands, which take longer to read than all the rest.
+    """
+    batch: Any = unpack(payload, "" if tokens else "token_ids")
     events: Any = None
     if isinstance(batch, dict):
         events = cast("dict[str, Any]", batch).get("events")

@@ -31,6 +31,7 @@ from skerry.gateway.services.call import Call
 from skerry.gateway.services.journal import Journal
 from skerry.gateway.services.lookout import Lookout
 from skerry.gateway.services.meter import Meter
+from skerry.gateway.services.overheard import Overheard
 from skerry.gateway.services.place import Services
 from skerry.gateway.services.registry import Registry
 from skerry.gateway.services.reporter import Reporter
@@ -72,6 +73,7 @@ class Gateway:
         )
         self._reporter = Reporter(self.control, self.registry, meter, clock.monotonic_s, clock.now)
         self._lookout = Lookout(self.registry, lambda name: engine(name).metrics, clock.monotonic_s)
+        self._overheard = Overheard(self.registry, lambda name: engine(name).events_port)
         self.registry.on_wanted = self._reporter.hurry
         entrants = Entrants(self.control, clock.monotonic_s, lambda: clock.now().timestamp())
         self._tracer: Tracer | None = None
@@ -115,6 +117,7 @@ class Gateway:
                 loop.create_task(self._sweep()),
                 loop.create_task(self._reporter.run()),
                 loop.create_task(self._lookout.run()),
+                loop.create_task(self._overheard.run()),
             ]
             if self._tracer is not None:
                 tasks.append(loop.create_task(self._tracer.run()))

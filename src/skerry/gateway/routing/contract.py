@@ -90,12 +90,13 @@ class Policy(Protocol):
         """Once for each `routed`. `ttft_s`: as `began` had it, where there was a first token."""
         ...
 
-    def stored(self, replica: str, blocks: Sequence[int]) -> None:
-        """The engine published that it keeps these blocks; from then on its events are believed rather than what was
-        routed."""
+    def stored(self, replica: str, ask: Ask) -> None:
+        """The engine published that it keeps the prompt now, which may have been pushed out since it was routed."""
         ...
 
-    def removed(self, replica: str, blocks: Sequence[int]) -> None: ...
+    def removed(self, replica: str, blocks: Sequence[int]) -> None:
+        """The engine published that it does not keep these any more."""
+        ...
 
     def cleared(self, replica: str) -> None:
         """It has been started again, or keeps nothing any more."""

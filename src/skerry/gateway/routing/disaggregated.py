@@ -94,9 +94,9 @@ class Disaggregated(Auto):
         super().ended(ask, replica, ok, ttft_s, now_s)
         self._prefill.done(ask, None)
 
-    def stored(self, replica: str, blocks: Sequence[int]) -> None:
-        super().stored(replica, blocks)
-        self._prefill.stored(replica, blocks)
+    def stored(self, replica: str, ask: Ask) -> None:
+        super().stored(replica, ask)
+        self._prefill.stored(replica, ask)
 
     def removed(self, replica: str, blocks: Sequence[int]) -> None:
         super().removed(replica, blocks)

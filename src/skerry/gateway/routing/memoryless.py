@@ -19,7 +19,7 @@ class Memoryless:
     def ended(self, ask: Ask, replica: str, ok: bool, ttft_s: float | None, now_s: float) -> None:
         return None
 
-    def stored(self, replica: str, blocks: Sequence[int]) -> None:
+    def stored(self, replica: str, ask: Ask) -> None:
         return None
 
     def removed(self, replica: str, blocks: Sequence[int]) -> None:

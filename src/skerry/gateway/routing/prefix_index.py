@@ -19,9 +19,8 @@ ENTRIES_MAX: Final = 1_000_000
 REPLICA_BLOCKS: Final = 32_768
 """Of a replica whose cache's size is not known: 512 Ki tokens, what a large GPU holds beside a model that fits it."""
 REPLICAS_MAX: Final = 4096
-_TOLD: Final = 1
-_USE: Final = 1 << (SIZE_MAX.bit_length() + 1)
-"""What is kept of a block is one number: whether the engine told of it, its size, and how often it was used."""
+_USE: Final = 1 << SIZE_MAX.bit_length()
+"""What is kept of a block is one number: its size, and how often it was used."""
 
 
 class PrefixIndex:
@@ -36,8 +35,6 @@ class PrefixIndex:
         self._free_bits: list[int] = []
         self._holders: dict[int, int] = {}
         self._capacity: dict[str, int] = {}
-        self._telling: set[str] = set()
-        """Replicas whose engines publish events."""
 
     def __len__(self) -> int:
         return self._entries
@@ -80,31 +77,30 @@ class PrefixIndex:
         _tell(found, alive, len(blocks), names)
         return found
 
-    def add(self, replica: str, blocks: Sequence[int], told: bool = False, sizes: Sequence[int] | None = None) -> int:
-        """They are cached there, or will be in a moment; `told`: says the engine. Answers how many were new.
+    def add(self, replica: str, blocks: Sequence[int], sizes: Sequence[int] | None = None, again: bool = False) -> int:
+        """They are cached there, or will be in a moment. Answers how many were new.
 
-        `sizes`: of each block, where they are not those of an engine.
+        `sizes`: of each block, where they are not those of an engine. `again`: the same prompt, which does not count
+        as one more that uses them.
 
         The last block counts as used longest ago: engines drop a prompt from its end.
         """
         kept = self._kept.get(replica)
         if kept is None:
             kept = self._meet(replica)
-        if told:
-            self._telling.add(replica)
         bit, holders = self._bits[replica], self._holders
         most = self.capacity(replica)
-        first = _TOLD if told else _USE
+        more = 0 if again else _USE
         new = 0
         for at in range(min(len(blocks), most) - 1, -1, -1):
             block = blocks[at]
             was = kept.get(block)
             if was is not None:
                 kept.move_to_end(block)
-                kept[block] = was | _TOLD if told else was + _USE
+                kept[block] = was + more
             else:
                 size = sizes[at] if sizes is not None else 1
-                kept[block] = first + 2 * size
+                kept[block] = _USE + size
                 holders[block] = holders.get(block, 0) | bit
                 new += size
         self._entries += new
@@ -121,12 +117,6 @@ class PrefixIndex:
             if was is not None:
                 self._release(replica, block, was)
 
-    def drop_untold(self, replica: str, blocks: Sequence[int]) -> None:
-        """Expected there, and the engine has not said so: what was sent there has ended, so it does not keep them."""
-        kept = self._kept.get(replica)
-        if kept is not None and replica in self._telling:
-            self.drop(replica, [block for block in blocks if not kept.get(block, _TOLD) & _TOLD])
-
     def clear(self, replica: str) -> None:
         """It keeps nothing any more, but is still there."""
         kept = self._kept.get(replica)
@@ -138,7 +128,6 @@ class PrefixIndex:
     def forget(self, replica: str) -> None:
         self.clear(replica)
         self._capacity.pop(replica, None)
-        self._telling.discard(replica)
         self._sizes.pop(replica, None)
         if self._kept.pop(replica, None) is not None:
             self._free_bits.append(self._bits.pop(replica))
@@ -160,7 +149,7 @@ class PrefixIndex:
             self._release(replica, *kept.popitem(last=False))
 
     def _release(self, replica: str, block: int, was: int) -> None:
-        size = was % _USE // 2
+        size = was % _USE
         self._entries -= size
         self._sizes[replica] -= size
         left = self._holders[block] & ~self._bits[replica]

@@ -37,10 +37,10 @@ class Remembering:
         return None
 
     def ended(self, ask: Ask, replica: str, ok: bool, ttft_s: float | None, now_s: float) -> None:
-        self.index.drop_untold(replica, ask.blocks)
+        return None
 
-    def stored(self, replica: str, blocks: Sequence[int]) -> None:
-        self.index.add(replica, blocks, told=True)
+    def stored(self, replica: str, ask: Ask) -> None:
+        self.index.add(replica, ask.blocks, sizes=SIZES, again=True)
 
     def removed(self, replica: str, blocks: Sequence[int]) -> None:
         self.index.drop(replica, blocks)

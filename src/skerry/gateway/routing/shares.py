@@ -67,8 +67,8 @@ class Shares:
     def ended(self, ask: Ask, replica: str, ok: bool, ttft_s: float | None, now_s: float) -> None:
         self.inner.ended(ask, replica, ok, ttft_s, now_s)
 
-    def stored(self, replica: str, blocks: Sequence[int]) -> None:
-        self.inner.stored(replica, blocks)
+    def stored(self, replica: str, ask: Ask) -> None:
+        self.inner.stored(replica, ask)
 
     def removed(self, replica: str, blocks: Sequence[int]) -> None:
         self.inner.removed(replica, blocks)

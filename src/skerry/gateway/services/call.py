@@ -137,7 +137,7 @@ class Call(Admission):
         self._routed_s = self._place.now_s()
         replica.candidate.prefill_tokens += owed
         if self.asked is not None:
-            service.policy.routed(self.asked, replica.id, self._routed_s)
+            service.routed(self.asked, replica, self._routed_s)
 
     def go(self, replica: Replica, choice: Choice, prefill: Replica | None) -> None:
         service, body = self.service, self.body
@@ -434,9 +434,9 @@ class Call(Admission):
             self._stop_trying()
             self._drop_other()
         if service is not None:
-            self._settle(service, ok)
+            prompt_tokens = self._settle(service, ok)
             if replica is not None:
-                self._leave(service, replica, self._owed, bool(ok))
+                self._leave(service, replica, self._owed, bool(ok), prompt_tokens)
         self._last.clear()
         self._line.ended(self)
 
@@ -451,7 +451,8 @@ class Call(Admission):
         other.replica.candidate.prefill_tokens -= other.owed
         service.leave(other.replica)
 
-    def _settle(self, service: Service, ok: bool | None) -> None:
+    def _settle(self, service: Service, ok: bool | None) -> int:
+        """How many tokens its prompt had, where the engine says it."""
         place = self._place
         place.left(self)
         now_s = place.now_s()
@@ -463,8 +464,9 @@ class Call(Admission):
         service.used(self.client, used.prompt, used.completion, waited=self.waited)
         if self._is_allowed and self._allowance is not None:
             self._allowance.leave(self, used.prompt + used.completion)
+        return used.prompt if used.exact else 0
 
-    def _leave(self, service: Service, replica: Replica, owed: int, ok: bool = False) -> None:
+    def _leave(self, service: Service, replica: Replica, owed: int, ok: bool = False, prompt_tokens: int = 0) -> None:
         """`owed`: what it was to compute there."""
         if self.first_s:
             replica.candidate.decode_tokens -= self.prompt_tokens
@@ -472,7 +474,7 @@ class Call(Admission):
             replica.candidate.prefill_tokens -= owed
         if self.asked is not None:
             ttft_s = self.first_s - self._routed_s if self.first_s else None
-            service.policy.ended(self.asked, replica.id, ok, ttft_s, self._place.now_s())
+            service.ended(self.asked, replica, ok, ttft_s, prompt_tokens, self._place.now_s())
         service.leave(replica)
 
     @property

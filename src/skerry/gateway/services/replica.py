@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from skerry.errors import SkerryError
 from skerry.gateway.routing.contract import Candidate
+from skerry.gateway.routing.told import Told
 from skerry.gateway.services.answer import AnswerHeads
 from skerry.gateway.services.upstream import Upstream
 from skerry.model.service import Ejection
@@ -34,6 +35,8 @@ class Replica:
         """What of it is watched for the autoscaler, as its engine told last."""
         self.counters: dict[str, tuple[float, float]] = {}
         """(when, how much) of what is counted there, to tell by how much it grows."""
+        self.told: Told | None = None
+        """What its engine tells of its cache, where it does."""
         self.gone = False
         """It left the routes: what it does it ends, and it gets nothing new."""
         self.ejected_until_s = 0.0

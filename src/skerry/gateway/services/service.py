@@ -307,7 +307,26 @@ class Service:
         if back:
             self._reopen()
 
+    # What policies are told
+
+    def routed(self, ask: Ask, replica: Replica, now_s: float) -> None:
+        self.policy.routed(ask, replica.id, now_s)
+        if replica.told is not None:
+            replica.told.sent(ask)
+
+    def ended(
+        self, ask: Ask, replica: Replica, ok: bool, ttft_s: float | None, prompt_tokens: int, now_s: float
+    ) -> None:
+        """`prompt_tokens`: as the engine counted; 0: not known."""
+        self.policy.ended(ask, replica.id, ok, ttft_s, now_s)
+        if replica.told is not None and replica.told.ended(ask, prompt_tokens) and not replica.gone:
+            self.policy.stored(replica.id, ask)
+
     # How replicas do
+
+    @property
+    def looks_at_prompts(self) -> bool:
+        return not self._blind
 
     def blocks(self, body: Body) -> Sequence[int]:
         """Of the prompt, for policies that look at it, and where it is long enough to be worth looking for."""
