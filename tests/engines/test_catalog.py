@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from skerry.engines import carried
+from skerry.engines import cards, carried
 from skerry.engines.catalog import ENGINES
 from skerry.engines.contract import Capability, Launch, Place
 from skerry.errors import Invalid
 from skerry.model.service import EngineName, Role, ServiceSpec
+from skerry.model.weights import ModelCard
 
 EVENTS = (
     '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5558",'
@@ -127,6 +128,65 @@ def test_transformers() -> None:
         *("skerry.engines.transformers.__main__", "--model", "/models/tide", "--port", "8000", "--name", "tide"),
         *("--batch", "4", "--trust-remote-code"),
     ]
+
+
+CARD = ModelCard(
+    template="{{ messages[0].content }}",
+    system="Be brief.",
+    parameters={
+        "temperature": 0.2,
+        "repeat_penalty": 1.1,
+        "num_ctx": 4096,
+        "num_predict": -1,
+        "stop": ["x"],
+        "odd": "a",
+    },
+)
+BEFORE = (
+    "{%- if messages[0]['role'] != 'system' -%}{%- set messages = [{'role': 'system', 'content': \"Be brief.\"}]"
+    " + messages -%}{%- endif -%}"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "flag", "before"),
+    [
+        (
+            EngineName.VLLM,
+            [
+                *("--max-model-len", "4096", "--override-generation-config"),
+                '{"temperature":0.2,"repetition_penalty":1.1}',
+            ],
+            "--chat-template",
+            BEFORE,
+        ),
+        (EngineName.SGLANG, ["--context-length", "4096"], "--chat-template", BEFORE),
+        (
+            EngineName.LLAMACPP,
+            ["--ctx-size", "4096", "--jinja", "--temp", "0.2", "--repeat-penalty", "1.1"],
+            "--chat-template-file",
+            BEFORE,
+        ),
+        (
+            EngineName.TRANSFORMERS,
+            ["--defaults", '{"temperature":0.2,"stop":["x"]}', "--system", "Be brief.", "--max-model-len", "4096"],
+            "--chat-template",
+            "",
+        ),
+    ],
+)
+def test_what_the_card_of_a_model_says(name: EngineName, words: list[str], flag: str, before: str) -> None:
+    found = launch(name, Place(model="/m", card=CARD))
+    assert found.command is not None
+    assert [word for word in found.command if word in words] == words
+    assert found.command[2:5] == (cards.WRITE, "sh", flag)
+    assert found.env[cards.VARIABLE] == before + "{{ messages[0].content }}"
+    own = launch(name, Place(model="/m", card=CARD), options={"chat_template": "/mine"})
+    assert cards.VARIABLE not in own.env
+    theirs = launch(name, Place(model="/m", card=ModelCard(template="{{ if .System }}{{ .System }}{{ end }}")))
+    assert cards.VARIABLE not in theirs.env, "ollama's language is not Jinja"
+    with pytest.raises(Invalid, match="120000 bytes"):
+        launch(name, Place(model="/m", card=ModelCard(template="{% x %}" * 20_000)))
 
 
 @pytest.mark.parametrize("name", EngineName)

@@ -21,6 +21,7 @@ from skerry.engines.catalog import ENGINES
 from skerry.engines.contract import Place
 from skerry.engines.llamacpp import LlamacppOptions
 from skerry.model.service import EngineName, ServiceSpec
+from skerry.model.weights import ModelCard
 from tests.agent import tiny_llama
 from tests.engines.packages import folder_of
 from tests.engines.replica_process import Caller, running
@@ -41,6 +42,11 @@ assert (params.n_ctx, params.n_gpu_layers, params.tensor_split[:3]) == (2, -2, [
 assert params.pooling_type is xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
 assert (params.sampling.temp, params.sampling.user_sampling_config, params.cpuparams.n_threads) == (2, 334, 2)
 """
+CARD = ModelCard(
+    template="{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}\n{% endfor %}[assistant]",
+    system='Be "brief",\nsays \u00e9t\u00e9.',
+    parameters={"temperature": 0, "num_ctx": 512, "num_predict": 12},
+)
 LAUNCHED = ("model", "alias", "host", "port", "metrics")
 
 
@@ -52,9 +58,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     subprocess.run([*convert, str(folder / "tiny.gguf"), "f32"], check=True, timeout=60, capture_output=True)
     site = folder_of(PACKAGE)
     paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(site)}
-    options = {"ctx-size": 512, "parallel": 2, "threads": 1, "chat-template": "chatml", "warmup": False, "temp": 0.0}
+    options = {"parallel": 2, "threads": 1, "warmup": False}
     spec = ServiceSpec(engine=EngineName.LLAMACPP, port=18_766, models=["tiny", "small"], options=options)
-    launch = ENGINES[EngineName.LLAMACPP].launch(spec, Place(model=str(folder)), "tiny")
+    launch = ENGINES[EngineName.LLAMACPP].launch(spec, Place(model=str(folder), card=CARD), "tiny")
     with running(launch, folder / "log", paths) as caller:
         yield caller
 
@@ -62,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
 @pytest.mark.system
 def test_it_answers_under_its_name_and_counts(server: Caller) -> None:
     assert set(server.json("/v1/models")["data"][0]["aliases"]) == {"tiny", "small"}
-    wish = {"messages": [{"role": "user", "content": "Who sees the tide?"}], "max_tokens": 12, "ignore_eos": True}
+    wish = {"messages": [{"role": "user", "content": "Who sees the tide?"}], "ignore_eos": True}
     whole = server.json("/v1/chat/completions", wish)
     assert whole["usage"]["completion_tokens"] == 12
     usage = {"include_usage": True}
@@ -75,6 +81,18 @@ def test_it_answers_under_its_name_and_counts(server: Caller) -> None:
     text = server.ask(metrics.path).decode()
     for name in (metrics.running, metrics.waiting, metrics.prompt_tokens, metrics.generation_tokens):
         assert f"\n{name} " in text
+
+
+@pytest.mark.system
+def test_the_card_of_its_model_counts(server: Caller) -> None:
+    asked = {"messages": [{"role": "user", "content": "Who?"}]}
+    begun = f"[system]{CARD.system}\n"
+    assert server.json("/apply-template", asked)["prompt"] == begun + "[user]Who?\n[assistant]"
+    own = {"messages": [{"role": "system", "content": "Sing."}, *asked["messages"]]}
+    assert server.json("/apply-template", own)["prompt"] == "[system]Sing.\n[user]Who?\n[assistant]"
+    told = server.json("/props")["default_generation_settings"]
+    assert told["params"]["temperature"] == 0
+    assert told["n_ctx"] == 256, "of each of two at once"
 
 
 @pytest.mark.system

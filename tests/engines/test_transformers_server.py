@@ -12,10 +12,11 @@ import pytest
 from skerry.engines.catalog import ENGINES
 from skerry.engines.contract import Place
 from skerry.model.service import EngineName, ServiceSpec
+from skerry.model.weights import ModelCard
 from tests.engines.packages import folder_of
 from tests.engines.replica_process import Caller, running
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]  # the first time its packages are fetched
 MAKE = """
 import sys, torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -32,6 +33,11 @@ config = LlamaConfig(vocab_size=257, hidden_size=32, intermediate_size=64, num_h
 LlamaForCausalLM(config).save_pretrained(sys.argv[1])
 """
 MESSAGES = [{"role": "user", "content": "Who sees the tide?"}]
+CARD = ModelCard(
+    template="{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}[assistant]",
+    system="Be brief.",
+    parameters={"temperature": 0, "num_predict": 24},
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,28 +46,31 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     site = folder_of("torch==2.13.0", "transformers")
     model = tmp_path_factory.mktemp("models") / "tiny"
     paths = {"PATH": os.environ["PATH"], "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", MAKE, str(model)], env=paths, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", MAKE, str(model)], env=paths, check=True, timeout=300)
     spec = ServiceSpec(engine=EngineName.TRANSFORMERS, port=18_765, models=["tiny"])
-    launch = ENGINES[EngineName.TRANSFORMERS].launch(spec, Place(model=str(model)), "tiny")
+    place = Place(model=str(model), card=CARD)
+    launch = ENGINES[EngineName.TRANSFORMERS].launch(spec, place, "tiny")
     with running(launch, model.parent / "log", paths) as caller:
         yield caller
 
 
 def test_a_chat_whole_and_as_a_stream_say_the_same(server: Caller) -> None:
-    wish = {"messages": MESSAGES, "max_tokens": 24, "temperature": 0, "ignore_eos": True}
+    wish = {"messages": MESSAGES, "ignore_eos": True}  # what it does not say is in the model's card
     whole = server.json("/v1/chat/completions", wish)
     assert whole["usage"]["completion_tokens"] == 24
-    assert whole["usage"]["prompt_tokens"] == len("<user>Who sees the tide?\n<assistant>")
+    assert whole["usage"]["prompt_tokens"] == len("[system]Be brief.\n[user]Who sees the tide?\n[assistant]")
     assert whole["choices"][0]["finish_reason"] == "length"
     chunks = server.events("/v1/chat/completions", {**wish, "stream_options": {"include_usage": True}})
     said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks[:-1])
     assert said == whole["choices"][0]["message"]["content"]
     assert chunks[-2]["choices"][0]["finish_reason"] == "length"
     assert chunks[-1]["usage"] == whole["usage"]
+    own = server.json("/v1/chat/completions", {**wish, "messages": [{"role": "system", "content": ""}, *MESSAGES]})
+    assert own["usage"]["prompt_tokens"] == len("[system]\n[user]Who sees the tide?\n[assistant]")
 
 
 def test_completions_stop_seed_and_embeddings(server: Caller) -> None:
-    wish = {"prompt": "Low rock", "max_tokens": 40, "seed": 7, "ignore_eos": True}
+    wish = {"prompt": "Low rock", "max_tokens": 40, "seed": 7, "temperature": 1, "ignore_eos": True}
     text = server.json("/v1/completions", wish)["choices"][0]["text"]
     assert server.json("/v1/completions", wish)["choices"][0]["text"] == text
     stop = next(text[at : at + 2] for at in range(8, len(text) - 2) if text.find(text[at : at + 2]) == at)

@@ -40,7 +40,8 @@ def launch_of(spec: ServiceSpec, name: str, role: Role, places: Places) -> Launc
     """Raises Invalid where the engine cannot do what is asked."""
     model = None if spec.model is None else places.paths[spec.model]
     adapters = {each: places.paths[source] for each, source in spec.adapters.items()}
-    return engine(spec.engine).launch(spec, Place(model=model, adapters=adapters, role=role), name)
+    card = None if spec.model is None else places.cards.get(spec.model)
+    return engine(spec.engine).launch(spec, Place(model=model, adapters=adapters, role=role, card=card), name)
 
 
 def order(service: str, name: str, revision: Revision, number: int, role: Role, places: Places) -> Ordered:

@@ -14,6 +14,7 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from skerry.model.service import EngineName, HealthCheck, Role, ServiceSpec
+from skerry.model.weights import ModelCard
 
 
 class Capability(StrEnum):
@@ -70,6 +71,8 @@ class Place:
     model: str | None
     adapters: Mapping[str, str] = field(default_factory=dict[str, str])
     role: Role = Role.BOTH
+    card: ModelCard | None = None
+    """What is said of the model. None: nothing is known."""
 
 
 class Engine(Protocol):

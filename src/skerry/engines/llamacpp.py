@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from skerry.engines import carried
+from skerry.engines import cards, carried
 from skerry.engines.contract import Capability, Launch, Metrics, Place
 from skerry.engines.launching import launch, model_of, names, no_adapters, no_roles
 from skerry.engines.options import Count, EngineOptions, Text, read
@@ -27,6 +27,17 @@ START = (
     f'exec {shlex.join(WHEEL)} --model "$model" "$@"'
 )
 """Of a folder its first GGUF file, which is the first part where there are several; in its own image it is in /app."""
+PARAMETERS = {
+    "temperature": "temp",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repeat_penalty": "repeat_penalty",
+    "seed": "seed",
+    "num_ctx": "ctx_size",
+    "num_predict": "n_predict",
+}
+"""Of a card -> of its command line."""
 Off = Literal["on", "off", "auto"]
 
 
@@ -94,12 +105,18 @@ class LlamacppEngine:
     events_port: int | None = None
 
     def launch(self, spec: ServiceSpec, place: Place, name: str) -> Launch:
-        options = read(LlamacppOptions, spec)
+        text = cards.template(place.card)
+        options = read(
+            LlamacppOptions, spec, {**cards.numbers(place.card, PARAMETERS), "jinja": True if text else None}
+        )
         no_adapters(spec, self.name)
         no_roles(place, self.name)
         port = spec.port or HTTP_PORT
         command = ("/bin/sh", "-c", START, "sh", model_of(place, self.name), "--alias", ",".join(names(spec, name)))
         command += ("--host", "0.0.0.0", "--port", str(port), "--metrics", *options.flags(negate=True))
         image = IMAGE_CUDA if spec.gpu else IMAGE
-        env = {carried.VARIABLE: carried.code(FILES)}
+        if options.chat_template is not None or options.chat_template_file is not None:
+            text = None
+        command, more = cards.with_template(command, "--chat-template-file", text)
+        env = {carried.VARIABLE: carried.code(FILES), **more}
         return launch(spec, place, name, image=image, command=command, port=port, health="/health", env=env)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from skerry.engines import cards
 from skerry.engines.contract import Capability, Launch, Metrics, Place
 from skerry.engines.kv_events import PORT
 from skerry.engines.launching import launch, model_of, names, no_roles
@@ -117,6 +118,7 @@ class SglangEngine:
             "tp_size": env["tp"] or (gpus(spec) if gpus(spec) > 1 and not env["pp"] else None),
             "pp_size": env["pp"],
             "extra_args": env["extra_args"],
+            "context_length": cards.numbers(place.card, {"num_ctx": "context_length"}).get("context_length"),
             "enable_cache_report": True,
             "kv_events_config": json.dumps(events_config(), separators=(",", ":")),
         }
@@ -133,4 +135,6 @@ class SglangEngine:
         command += options.flags(negate=False)
         if spec.adapters:
             command += ("--enable-lora", "--lora-paths", *(f"{n}={path}" for n, path in place.adapters.items()))
-        return launch(spec, place, name, image=IMAGE, command=command, port=port, health="/health")
+        text = None if options.chat_template is not None else cards.template(place.card)
+        command, more = cards.with_template(command, "--chat-template", text)
+        return launch(spec, place, name, image=IMAGE, command=command, port=port, health="/health", env=more)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from skerry.engines import cards
 from skerry.engines.contract import Capability, Launch, Metrics, Place
 from skerry.engines.kv_events import PORT, REPLAY_PORT, TOPIC
 from skerry.engines.launching import launch, model_of, names
@@ -20,6 +21,15 @@ OWN_ADDRESS = (
     'export VLLM_NIXL_SIDE_CHANNEL_HOST="${VLLM_NIXL_SIDE_CHANNEL_HOST:-$(hostname -i | cut -d" " -f1)}"; exec "$@"'
 )
 """Others fetch its cache from there, and only the replica itself knows its address."""
+SAMPLING = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty",
+    "num_predict": "max_new_tokens",
+}
+"""Of a card -> of generation_config.json."""
 KV_ROLES = {Role.PREFILL: "kv_producer", Role.DECODE: "kv_consumer"}
 
 
@@ -129,14 +139,21 @@ class VllmEngine:
             env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         if options.enable_sleep_mode:
             env["VLLM_SERVER_DEV_MODE"] = "1"
+        command, more = cards.with_template(command, "--chat-template", _template(options, place))
+        env |= more
         if place.role is not Role.BOTH:
             env["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(SIDE_PORT)
             command = ("/bin/sh", "-c", OWN_ADDRESS, "sh", *command)
         return launch(spec, place, name, image=IMAGE, command=command, port=port, health="/health", env=env)
 
 
+def _template(options: VllmOptions, place: Place) -> str | None:
+    return None if options.chat_template is not None else cards.template(place.card)
+
+
 def _options(spec: ServiceSpec, place: Place) -> VllmOptions:
     env = from_env(spec, "VLLM")
+    sampled = cards.numbers(place.card, SAMPLING)
     events = {"enable_kv_cache_events": True, **events_config()}
     defaults: dict[str, Any] = {
         "quantization": env["quantization"],
@@ -145,6 +162,8 @@ def _options(spec: ServiceSpec, place: Place) -> VllmOptions:
         "extra_args": env["extra_args"],
         "enable_prompt_tokens_details": True,
         "kv_events_config": json.dumps(events, separators=(",", ":")),
+        "max_model_len": cards.numbers(place.card, {"num_ctx": "max_model_len"}).get("max_model_len"),
+        "override_generation_config": json.dumps(sampled, separators=(",", ":")) if sampled else None,
         "max_loras": min(len(spec.adapters), 8) or None,
     }
     given = {name.lstrip("-").replace("-", "_") for name in spec.options}

@@ -10,7 +10,7 @@ from skerry.control.intents import models
 from skerry.errors import Failed, NoRoom
 from skerry.model.sandbox import Mount
 from skerry.model.service import ServiceSpec
-from skerry.model.weights import MODELS_FOLDER, ModelState, default_name
+from skerry.model.weights import MODELS_FOLDER, ModelCard, ModelState, default_name
 from skerry.store.transaction import Transaction
 
 ADAPTERS_FOLDER = "/adapters"
@@ -22,6 +22,8 @@ _VOLUME = re.compile(r"([a-z0-9-]+):(/.*)")
 class Places:
     paths: Mapping[str, str] = field(default_factory=dict[str, str])
     """Source -> path in the sandbox."""
+    cards: Mapping[str, ModelCard] = field(default_factory=dict[str, ModelCard])
+    """Source -> what is said of a model that is fetched."""
     mounts: tuple[Mount, ...] = ()
     """What of it is to be mounted."""
 
@@ -38,6 +40,7 @@ async def expected(tx: Transaction, spec: ServiceSpec) -> Places:
     for _, source in sources_of(spec):
         if not places.add_plain(source):
             model = await models.ensure(tx, source)
+            places.cards[source] = model.card
             places.paths[source] = f"{MODELS_FOLDER}/{default_name(source)}"
             if model.state is ModelState.FAILED:
                 raise Failed(f"model: {model.name} could not be fetched: {model.reason}", field="model")
@@ -56,6 +59,7 @@ async def found(tx: Transaction, spec: ServiceSpec) -> Places:
         if model.state is not ModelState.READY:
             raise NoRoom(f"it waits for model {model.name}, which is being fetched", retry_after_s=FETCHING_S)
         places.paths[source] = model.place
+        places.cards[source] = model.card
         places.mounts[model.name] = models.mount_of(model)
     return places.done()
 
@@ -71,6 +75,7 @@ def volume_mounts(spec: ServiceSpec) -> list[Mount]:
 class _Places:
     def __init__(self) -> None:
         self.paths: dict[str, str] = {}
+        self.cards: dict[str, ModelCard] = {}
         self.mounts: dict[str, Mount] = {}
 
     def add_plain(self, source: str) -> bool:
@@ -90,4 +95,4 @@ class _Places:
         return True
 
     def done(self) -> Places:
-        return Places(self.paths, tuple(self.mounts.values()))
+        return Places(self.paths, self.cards, tuple(self.mounts.values()))

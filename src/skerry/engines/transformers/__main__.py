@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import signal
 from pathlib import Path
 
@@ -29,12 +30,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--trust-remote-code", action="store_true")
     parser.add_argument("--chat-template", type=Path, help="a file with a Jinja template")
+    parser.add_argument("--defaults", type=json.loads, default={}, help="JSON of what a request has unless it says")
+    parser.add_argument("--system", help="what a chat begins with that has no system message")
     return parser.parse_args()
 
 
 async def serve(given: argparse.Namespace) -> None:
     names = tuple(given.name or [Path(given.model).name])
-    front = ModelServer(names, given.host, given.port, given.batch, given.waiting)
+    front = ModelServer(
+        names, given.host, given.port, given.batch, given.waiting, defaults=given.defaults, system=given.system
+    )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from skerry.engines import carried
+from skerry.engines import cards, carried
 from skerry.engines.contract import Capability, Launch, Metrics, Place
 from skerry.engines.launching import launch, model_of, names, no_adapters, no_roles
 from skerry.engines.options import Count, EngineOptions, Text, read
@@ -18,6 +19,16 @@ FILES = (
     *carried.SHARED,
     *(f"skerry/engines/transformers/{name}.py" for name in ("__init__", "__main__", "generate", "prompts", "server")),
 )
+
+
+SAMPLING = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "seed": "seed",
+    "num_predict": "max_tokens",
+}
+"""Of a card -> of a request."""
 
 
 class TransformersOptions(EngineOptions):
@@ -52,13 +63,27 @@ class TransformersEngine:
     events_port: int | None = None
 
     def launch(self, spec: ServiceSpec, place: Place, name: str) -> Launch:
-        options = read(TransformersOptions, spec)
+        options = read(TransformersOptions, spec, cards.numbers(place.card, {"num_ctx": "max_model_len"}))
         no_adapters(spec, self.name)
         no_roles(place, self.name)
         port = spec.port or HTTP_PORT
         arguments = ["--model", model_of(place, self.name), "--port", str(port)]
         for served in names(spec, name):
             arguments += ["--name", served]
+        if defaults := _defaults(place):
+            arguments += ["--defaults", json.dumps(defaults, separators=(",", ":"))]
+        if place.card is not None and place.card.system is not None:
+            arguments += ["--system", cards.short("system prompt", place.card.system)]
         command = carried.command("skerry.engines.transformers.__main__", *arguments, *options.flags(negate=False))
-        env = {carried.VARIABLE: carried.code(FILES), "HF_HUB_OFFLINE": "1"}
+        text = None if options.chat_template is not None else cards.template(place.card, system=False)
+        command, more = cards.with_template(command, "--chat-template", text)
+        env = {carried.VARIABLE: carried.code(FILES), "HF_HUB_OFFLINE": "1", **more}
         return launch(spec, place, name, image=IMAGE, command=command, port=port, health="/health", env=env)
+
+
+def _defaults(place: Place) -> dict[str, Any]:
+    """What a request has that does not say."""
+    found: dict[str, Any] = dict(cards.numbers(place.card, SAMPLING))
+    if place.card is not None and (stop := place.card.parameters.get("stop")):
+        found["stop"] = stop
+    return found

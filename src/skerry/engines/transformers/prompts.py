@@ -63,6 +63,13 @@ def messages(body: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def begun(found: list[dict[str, Any]], system: str | None) -> list[dict[str, Any]]:
+    """With the model's own system prompt, where a chat does not begin with another."""
+    if system is None or found[0]["role"] in ("system", "developer"):
+        return found
+    return [{"role": "system", "content": system}, *found]
+
+
 def _text(content: Any, at: int) -> str:
     if content is None:
         return ""

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from skerry.engines.http1 import Answer, Refused, Request, Server, members
 from skerry.engines.transformers.generate import Model, Turn, Worker
-from skerry.engines.transformers.prompts import COMPLETION_TOKENS, Sampling, messages, sampling, texts
+from skerry.engines.transformers.prompts import COMPLETION_TOKENS, Sampling, begun, messages, sampling, texts
 
 INPUTS_MAX = 256
 
@@ -30,6 +30,10 @@ class ModelServer:
     port: int
     batch: int
     waiting: int
+    defaults: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What a request has that does not say."""
+    system: str | None = None
+    """What a chat begins with that has no system message."""
     model: Model | None = None
     """None: it is being loaded."""
     worker: Worker | None = None
@@ -59,14 +63,14 @@ class ModelServer:
         await route(request, answer)
 
     async def _chat(self, request: Request, answer: Answer) -> None:
-        body = request.json()
+        body = {**self.defaults, **request.json()}
         model, _ = self._ready(body, generates=True)
         tools = body.get("tools") or None
-        ids = model.chat_ids(messages(body), tools)
+        ids = model.chat_ids(begun(messages(body), self.system), tools)
         await self._answer(answer, body, ids, sampling(body, None), chat=True)
 
     async def _completion(self, request: Request, answer: Answer) -> None:
-        body = request.json()
+        body = {**self.defaults, **request.json()}
         model, _ = self._ready(body, generates=True)
         prompts = texts(body, "prompt")
         if len(prompts) != 1:
