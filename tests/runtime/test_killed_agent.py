@@ -54,11 +54,14 @@ MOMENTS = [
 ]
 
 
-def is_usable(machine: Machine, box: str) -> bool:
+USABLE = (0, "usable\n")
+
+
+def answer(machine: Machine, box: str) -> tuple[int | None, str]:
     try:
-        return machine.sh(box, "echo usable") == (0, "usable\n")
-    except Conflict:
-        return False
+        return machine.sh(box, "echo usable")
+    except Conflict as error:
+        return None, str(error)
 
 
 @pytest.mark.parametrize(("verb", "delay_ms"), MOMENTS)
@@ -88,11 +91,11 @@ def test_agent_killed(machine: Machine, verb: str, delay_ms: int) -> None:
     assert adopted == found.pid
     machine.run(machine.runtime.create_disk(box, IMAGE, None))
     machine.run(machine.runtime.start(machine.plan(box, slot), machine.collect(box)))
-    if verb == "stop" and not is_usable(machine, box):
+    if verb == "stop" and answer(machine, box) != USABLE:
         # Its signal had been sent before it was found running, and had its effect only then.
         machine.run(machine.runtime.wait(box))
         machine.run(machine.runtime.start(machine.plan(box, slot), machine.collect(box)))
-    assert is_usable(machine, box)
+    assert answer(machine, box) == USABLE
     machine.run(machine.runtime.destroy(box))
     nothing_is_left(machine, box)
     for checkpoint in machine.run(machine.runtime.checkpoints()):

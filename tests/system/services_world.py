@@ -15,7 +15,7 @@ WEB = r"""
 use IO::Socket::INET; use Fcntl ":flock"; $| = 1; my ($name, $port, $wait) = @ARGV;
 open(my $lock, ">>", "/root/lock-$name"); flock($lock, LOCK_EX | LOCK_NB) or note("twice");
 note("began"); open(my $p, ">", "/root/pid-$name"); print $p $$; close $p;
-$SIG{TERM} = sub { note("ended"); exit 0 }; select(undef, undef, undef, $wait || 0);
+$SIG{PIPE} = "IGNORE"; $SIG{TERM} = sub { note("ended"); exit 0 }; select(undef, undef, undef, $wait || 0);
 my $s = IO::Socket::INET->new(LocalPort => $port, Listen => 50, ReuseAddr => 1) or die "cannot listen: $!\n";
 print "$name listens, $ENV{SKERRY_SERVICE} $ENV{MARK}\n";
 while (1) {

@@ -6,12 +6,15 @@ import json
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from skerry import Client
 from tests.server import CACHE, Server, debian_tree, oci_archive
 from tests.system.test_services_noun import gateway as gateway
 from tests.system.test_services_noun import skerry
 
 
+@pytest.mark.timeout(400)  # the first on a machine fetches the packages of its image
 def test_the_simulator_answers_from_its_sandbox(gateway: Server, client: Client, tmp_path: Path) -> None:
     server = gateway
     archive = oci_archive(debian_tree("python3", "cloud-init"), CACHE / "debian-12-python3.oci.tar")

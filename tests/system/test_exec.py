@@ -117,12 +117,22 @@ def test_detached_sessions_are_listed_reattached_and_killed(sandbox: Sandbox, se
 
 
 def test_a_detached_session_outlives_the_agent(sandbox: Sandbox, server: Server) -> None:
-    command = sandbox.commands.start("sleep 2; echo survived; exit 5")
+    command = sandbox.commands.start("until [ -e /root/go ]; do sleep 0.1; done; echo survived; exit 5")
+    ended = sandbox.commands.start("until [ -e /root/over ]; do sleep 0.1; done; exit 6")
+    before = sandbox.commands.start("echo kept; exit 7")
+    assert before.wait().exit_code == 7
+    over = sandbox.commands.start("sleep 0.5; touch /root/over")  # while no agent is there to see it
     server.kill("agent")
+    time.sleep(1.5)
     server.revive()
+    sandbox.files.write("/root/go", b"")
     result = command.wait()
     assert "survived" in result.stdout
-    assert result.exit_code in (5, None)  # None: a kernel before 6.15 with no supervisor to reap it
+    assert (result.exit_code, ended.wait().exit_code, over.wait().exit_code) == (5, 6, 0)
+    told = before.wait()
+    assert (told.exit_code, told.stdout) == (7, "kept\n"), "what had ended before is known yet"
+    with pytest.raises(Conflict, match="ended already"):
+        ended.kill()
 
 
 def test_a_client_that_leaves_ends_its_command(sandbox: Sandbox) -> None:

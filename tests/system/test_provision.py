@@ -186,6 +186,7 @@ def test_copy_and_what_may_not_be_copied(world: World) -> None:
     assert not Path("/etc/logs").exists()
 
 
+@pytest.mark.timeout(400)  # the first on a machine fetches the packages of its image
 def test_ansible_and_cloud_init(world: World) -> None:
     (world.folder / "play.yml").write_text(
         """

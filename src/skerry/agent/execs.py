@@ -40,15 +40,22 @@ class Vigil(Protocol):
 class Session:
     """One command. Its output is kept up to a limit and handed to every client attached."""
 
-    def __init__(self, record: ExecSession, process: Process, transcript: Transcript) -> None:
+    def __init__(self, record: ExecSession, process: Process | None, transcript: Transcript) -> None:
         self.record = record
-        self.process = process
+        self._process = process
         self.transcript = transcript
         self.ended = asyncio.Event()
         self.timed_out = False
         self.cut_off = False
         """Its sandbox is being stopped under it."""
         self._watchers: set[asyncio.Queue[Chunk | None]] = set()
+
+    @property
+    def process(self) -> Process:
+        """Raises Conflict for one that ended before this agent began."""
+        if self._process is None:
+            raise Conflict("the command has ended already")
+        return self._process
 
     @property
     def exit(self) -> ExecExit:
@@ -128,7 +135,7 @@ class Execs:
         if spec.detach:
             transcript.save_to(self._folder / sandbox_id / session_id, record, process.token())
         session = sessions[session_id] = Session(record, process, transcript)
-        self._spawn(self._pump_awake(session) if waited_for else self._pump(session))
+        self._spawn(self._pump_awake(session, process) if waited_for else self._pump(session, process))
         if spec.stdin is not None:
             self._spawn(self._feed(process, spec.stdin.encode()))
         if spec.timeout_s is not None:
@@ -136,16 +143,18 @@ class Execs:
         return session
 
     async def adopt(self, sandbox_id: str) -> None:
-        """Take over the detached sessions that went on without an agent."""
+        """Take over the detached sessions that went on without an agent, and those that have ended."""
         for folder in Transcript.saved(self._folder / sandbox_id):
             transcript, record, token = Transcript.load(folder)
             process = await self._runtime.adopt_exec(sandbox_id, token) if record.exit is None else None
-            if process is None:
-                transcript.discard()
-                continue
             session = Session(record, process, transcript)
             self._sessions.setdefault(sandbox_id, {})[record.id] = session
-            self._spawn(self._pump(session))
+            if process is not None:
+                self._spawn(self._pump(session, process))
+            elif record.exit is None:
+                await self._end(session, ExecExit(code=None))  # nobody saw how
+            else:
+                await session.finish()
 
     def get(self, sandbox_id: str, session_id: str) -> Session:
         sessions = self._sessions.get(sandbox_id, {})
@@ -194,17 +203,16 @@ class Execs:
                 Transcript.load(saved)[0].discard()
             folder.rmdir()
 
-    async def _pump_awake(self, session: Session) -> None:
+    async def _pump_awake(self, session: Session, process: Process) -> None:
         """Somebody waits for the end of a command of this kind, however quiet it is. A terminal at its prompt and a
         command that was left to itself keep nobody awake; what they print counts."""
         record = session.record
         if record.tty or record.detached:
-            return await self._pump(session)
+            return await self._pump(session, process)
         with self._vigil.kept(record.sandbox, f"exec: {' '.join(record.command)[:COMMAND_SHOWN_MAX]}"):
-            return await self._pump(session)
+            return await self._pump(session, process)
 
-    async def _pump(self, session: Session) -> None:
-        process = session.process
+    async def _pump(self, session: Session, process: Process) -> None:
         what = "terminal" if session.record.tty else "exec"
         while (chunk := await process.read()) is not None:
             self._vigil.touch(session.record.sandbox, what)
@@ -219,11 +227,10 @@ class Execs:
             and not session.cut_off
             and await self._oom_rose(session.record.sandbox)
         )
-        exit = ExecExit(
-            code=TIMED_OUT if session.timed_out else code,
-            oom=oom,
-            timed_out=session.timed_out,
-        )
+        code = TIMED_OUT if session.timed_out else code
+        await self._end(session, ExecExit(code=code, oom=oom, timed_out=session.timed_out))
+
+    async def _end(self, session: Session, exit: ExecExit) -> None:
         session.record = session.record.model_copy(update={"exit": exit, "ended_at": self._clock.now()})
         session.transcript.ended(session.record)
         await session.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -69,7 +70,11 @@ class Transcript:
 
     @staticmethod
     def saved(folder: Path) -> list[Path]:
-        return [path for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
+        """What an agent was killed in the middle of making, before anybody was told of it, goes."""
+        found = [path for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
+        for unfinished in (path for path in found if not (path / "session.json").exists()):
+            shutil.rmtree(unfinished)
+        return [path for path in found if path.exists()]
 
     @staticmethod
     def load(folder: Path) -> tuple[Transcript, ExecSession, dict[str, str]]:

@@ -25,7 +25,7 @@ from skerry.runtime.container.guest_tree import GuestTree
 from skerry.runtime.container.memory import have_in_memory
 from skerry.runtime.container.output import OutputReader, make_fifo
 from skerry.runtime.container.seccomp import profile
-from skerry.runtime.container.spawn import Child, start_ticks
+from skerry.runtime.container.spawn import Child
 from skerry.runtime.contract import ExecPlan, OnOutput, StartPlan
 
 RUN_WAIT_S = 60.0
@@ -284,9 +284,7 @@ class Launcher:
         pid = int(token["pid"]) if "pid" in token else files.find_pid()
         if pid is None or token.get("kind") == "tty":
             return None
-        if "ticks" in token and str(start_ticks(pid)) != token["ticks"]:
-            return None
-        child = Child.adopt(pid, self._layout.exits)
+        child = Child.adopt(pid, self._layout.exits, token.get("ticks"))
         if child is None:
             return None
         return ExecProcess(

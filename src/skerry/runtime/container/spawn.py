@@ -7,6 +7,7 @@ readable when its process ends, so no thread and no signal handler is needed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,8 @@ class Child:
         self._exits_path = exits_path
         self._end: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self._asking: asyncio.Task[None] | None = None
-        asyncio.get_running_loop().add_reader(pidfd, self._on_end)
+        if pidfd >= 0:
+            asyncio.get_running_loop().add_reader(pidfd, self._on_end)
 
     @staticmethod
     def spawn(arguments: Sequence[str], *, env: Mapping[str, str], stdin: int, stdout: int, stderr: int) -> Child:
@@ -51,12 +53,18 @@ class Child:
         return Child(pid, os.pidfd_open(pid))
 
     @staticmethod
-    def adopt(pid: int, exits_path: Path) -> Child | None:
-        """A process that an earlier agent started; None when it has gone."""
-        try:
-            return Child(pid, os.pidfd_open(pid), exits_path)
-        except ProcessLookupError:
+    def adopt(pid: int, exits_path: Path, ticks: str | None = None) -> Child | None:
+        """A process that an earlier agent started; None when it has gone. One that is told from others with its number
+        by when it began (`ticks`) may have ended meanwhile, if the supervisor wrote down how."""
+        with contextlib.suppress(ProcessLookupError):
+            if ticks is None or str(start_ticks(pid)) == ticks:
+                return Child(pid, os.pidfd_open(pid), exits_path)
+        written = _written(exits_path, pid)
+        if ticks is None or written is None or written[0] != ticks:
             return None
+        child = Child(pid, -1)
+        child._finish(written[1])
+        return child
 
     async def wait(self) -> int | None:
         """0..255, or 128 + n for signal n; None when nobody saw how it ended."""
@@ -105,14 +113,8 @@ class Child:
             await asyncio.sleep(STRANGER_POLL_S)
 
     def _written_code(self) -> int | None:
-        if self._exits_path is None:
-            return None
-        try:
-            words = (self._exits_path / str(self.pid)).read_text().split()
-            code = os.waitstatus_to_exitcode(int(words[-1]))
-        except (OSError, ValueError, IndexError):
-            return None
-        return code if code >= 0 else 128 - code
+        written = _written(self._exits_path, self.pid) if self._exits_path is not None else None
+        return written[1] if written is not None else None
 
     def _finish(self, code: int | None) -> None:
         if self._pidfd >= 0:
@@ -121,6 +123,16 @@ class Child:
             self._pidfd = -1
         if not self._end.done():
             self._end.set_result(code)
+
+
+def _written(exits_path: Path, pid: int) -> tuple[str, int] | None:
+    """When the process began and its code, as the supervisor wrote them."""
+    try:
+        ticks, status = (exits_path / str(pid)).read_text().split()
+        code = os.waitstatus_to_exitcode(int(status))
+    except (OSError, ValueError):
+        return None
+    return ticks, code if code >= 0 else 128 - code
 
 
 def start_ticks(pid: int) -> int | None:
