@@ -3,7 +3,7 @@
 Ours (control's own rule, `wish`) beside fixed fleets and a rule like Kubernetes' HorizontalPodAutoscaler, over the
 same requests to the same simulated engines in simulated time: load on this machine changes nothing. A replica is paid
 for from when it is begun until it is gone; it answers `--start` seconds later, or `--wake` where a stopped one is kept.
-Each row is over all seeds; `cold` are requests that came when nobody could answer. It takes half a minute.
+Each row is over all seeds; `cold` are requests that came when nobody could answer. It takes two minutes.
 """
 
 from __future__ import annotations
@@ -45,8 +45,20 @@ def arrivals(rate: Callable[[float], float], most: float, seed: int) -> Iterator
             yield at_s
 
 
+def storms(seed: int) -> Callable[[float], float]:
+    """Of any length and strength, whenever they like."""
+    draw, spans, at_s = random.Random(seed), list[tuple[float, float, float]](), 0.0
+    while at_s < LONG_S:
+        at_s += draw.expovariate(1 / 220)
+        spans.append((at_s, at_s + draw.uniform(15, 150), draw.uniform(2, 8)))
+    return lambda at_s: max([1.0, *(rate for since, until, rate in spans if since <= at_s < until)])
+
+
 TRACES: Final[dict[str, tuple[Callable[[float], float], float]]] = {
     "bursts": (lambda at_s: 8.0 if at_s % 400 >= 340 else 1.0, 8.0),  # a minute in each seven, at once
+    "spaced": (lambda at_s: 8.0 if at_s % 600 >= 540 else 1.0, 8.0),  # in each ten
+    "storms": (storms(7), 8.0),
+    "steps": (lambda at_s: (1.0, 3.0, 6.0, 2.0, 8.0, 4.0)[int(at_s // 400) % 6], 8.0),
     "waves": (lambda at_s: 4.5 - 4.0 * math.cos(at_s / 1200 * 2 * math.pi), 8.5),
     "seldom": (lambda at_s: 1.0 if at_s % 600 < 30 else 0.0, 1.0),  # half a minute in each ten
 }
@@ -77,6 +89,8 @@ class Fleet:
     ttft_s: dict[str, float] = field(default_factory=dict[str, float])
     fresh: list[float] = field(default_factory=list[float])
     """Times to first tokens since the last look."""
+    ended: int = 0
+    """Likewise."""
     paid_s: float = 0.0
     most: int = 0
     starts: int = 0
@@ -120,6 +134,7 @@ class Fleet:
             min(ready, key=lambda one: one.in_flight).engine.submit(self.held.pop(0), now_s)
 
     def _hear(self, out: list[Output]) -> None:
+        self.ended += sum(each.ended for each in out)
         for each in out:
             if each.work.id not in self.ttft_s:
                 self.ttft_s[each.work.id] = each.work.first_s - self.arrived[each.work.id]
@@ -162,7 +177,7 @@ def hpa(least: int) -> Rule:
     return rule
 
 
-def ours(scaling: Scaling) -> Rule:
+def ours(scaling: Scaling, start_s: float) -> Rule:
     history: deque[Moment] = deque()
     memory = Memory()
 
@@ -176,7 +191,7 @@ def ours(scaling: Scaling) -> Rule:
                 scaling=scaling, history=history, since_s=BEGAN_S, current=look.current, ready=look.ready,
                 asked_s=None if look.asked_s is None else BEGAN_S + look.asked_s,
                 held_s=look.moment.at_s if look.moment.waiting and not look.ready else None,
-                now=datetime.fromtimestamp(look.moment.at_s, UTC), memory=memory,
+                now=datetime.fromtimestamp(look.moment.at_s, UTC), memory=memory, start_s=start_s,
             )
         )  # fmt: skip
         memory = found.memory
@@ -185,7 +200,7 @@ def ours(scaling: Scaling) -> Rule:
     return rule
 
 
-def rules(least: int) -> dict[str, Rule]:
+def rules(least: int, start_s: float) -> dict[str, Rule]:
     scaling: dict[str, Any] = {
         "minimum": least,
         "maximum": MOST,
@@ -195,8 +210,8 @@ def rules(least: int) -> dict[str, Rule]:
         "fixed-2": fixed(2),
         "fixed-8": fixed(MOST),
         "hpa": hpa(1),
-        "ours": ours(Scaling.model_validate(scaling)),
-        "predict": ours(Scaling.model_validate({**scaling, "predict": True})),
+        "ours": ours(Scaling.model_validate(scaling), start_s),
+        "predict": ours(Scaling.model_validate({**scaling, "predict": True}), start_s),
     }
 
 
@@ -229,9 +244,12 @@ def run(trace: str, rule: Rule, first: int, seed: int, start_s: float, wake_s: f
     return fleet
 
 
-def _look(fleet: Fleet, now_s: float, current: int, requests: int, asked_s: float | None) -> Look:
+def _look(fleet: Fleet, now_s: float, current: int, arrived: int, asked_s: float | None) -> Look:
     fresh, fleet.fresh = tuple(fleet.fresh), []
-    moment = Moment(BEGAN_S + now_s, 1.0, fleet.in_flight, len(fleet.held), requests=requests, ttft_s=fresh)
+    ended, fleet.ended = fleet.ended, 0
+    moment = Moment(
+        BEGAN_S + now_s, 1.0, fleet.in_flight, len(fleet.held), arrived=arrived, requests=ended, ttft_s=fresh
+    )
     return Look(now_s, current, len(fleet.ready(now_s)), moment, asked_s)
 
 
@@ -266,10 +284,11 @@ def main() -> None:
     shown = False
     for trace in TRACES:
         least = 0 if trace == "seldom" else 1
-        for name in rules(least):
+        for name in rules(least, given.start):
             first = {"fixed-2": 2, "fixed-8": MOST}.get(name, 1)
             fleets = [
-                run(trace, rules(least)[name], first, seed, given.start, given.wake) for seed in range(given.seeds)
+                run(trace, rules(least, given.start)[name], first, seed, given.start, given.wake)
+                for seed in range(given.seeds)
             ]
             found = row(trace, name, fleets, given.slo)
             if given.json:

@@ -13,7 +13,9 @@ from skerry.model.guest_service import HealthState, HealthStatus
 from skerry.model.replica import ReplicaOf, replica_id
 from skerry.model.rollout import Phase, RolloutStatus
 from skerry.model.sandbox import S, Sandbox, SandboxSpec
+from skerry.model.scaling import Scaling
 from skerry.model.service import Health, Service, ServiceSpec, ServiceState
+from skerry.model.serving import start_s, told
 
 BEGAN = datetime(2026, 11, 27, tzinfo=UTC)
 SPEC = ServiceSpec(name="web", image="x", command=["serve"], port=80, drain=0, replicas=3)
@@ -128,3 +130,24 @@ def test_never_too_many_and_in_the_end_as_many_as_are_wanted(events: list[tuple[
     assert len(live) == world.service.wanted
     assert {box.replica.revision for box in live if box.replica} <= {world.service.revision}
     assert world.service.status is (Health.HEALTHY if world.service.wanted else Health.UNHEALTHY)
+
+
+def test_how_long_new_ones_took_is_remembered_and_of_woken_ones_it_is_not() -> None:
+    world = World()
+    world.step()
+    first, second, third = world.live()
+    for box in (first, second):
+        world.say(box.id, HealthState.HEALTHY)
+    world._replica(third.id, woken=True)
+    world.say(third.id, HealthState.HEALTHY)
+    world.now += timedelta(seconds=6)
+    world.step()
+    assert world.service.starts_s == [7.0, 7.0]
+    assert start_s(world.service) == 7.0
+    scaled = world.service.model_copy(update={"spec": SPEC.model_copy(update={"scaling": Scaling()})})
+    said = "A new replica takes 7 s until it is healthy: 9 of 10 of the last 2 took no longer."
+    assert said in told(scaled, [])
+    world.step()
+    assert world.service.starts_s == [7.0, 7.0], "once for each"
+    many = world.service.model_copy(update={"starts_s": [float(each) for each in range(1, 21)]})
+    assert start_s(many) == 18.0

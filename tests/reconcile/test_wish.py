@@ -50,9 +50,49 @@ def test_fewer_only_when_nothing_of_the_time_asked_for_more_and_all_of_it_is_kno
     scaling = Scaling(maximum=10, down_after=100)
     remembered = Memory(((NOW_S - 50, 6),))
     assert ask(scaling, [8] * 30, 8, memory=remembered).replicas == 6
-    assert ask(scaling, [8] * 30, 8).replicas == 1
+    assert ask(scaling, [8] * 30, 2).replicas == 1
     wished = ask(scaling, [8] * 30, 8, since_s=NOW_S - 40)
     assert (wished.replicas, "are known" in wished.say) == (8, True)
+
+
+def test_half_of_them_go_at_once_and_the_rest_is_kept_as_long_again() -> None:
+    scaling = Scaling(maximum=10, down_after=100)
+    wished = ask(scaling, [8] * 30, 9)
+    assert (wished.replicas, wished.say.endswith("at most half of them go at once")) == (5, True)
+    assert ask(scaling, [8] * 30, 5, memory=wished.memory).replicas == 5
+    aged = Memory(tuple((at_s - 101, count) for at_s, count in wished.memory.wishes))
+    assert ask(scaling, [8] * 30, 5, memory=aged).replicas == 3
+
+
+def test_how_long_they_are_kept_follows_how_long_a_new_one_takes_to_start() -> None:
+    wanted_s_ago = {119: Memory(((NOW_S - 119, 4),)), 121: Memory(((NOW_S - 121, 4),))}
+    assert ask(Scaling(), [1] * 30, 4, start_s=20.0, memory=wanted_s_ago[119]).replicas == 4
+    assert ask(Scaling(), [1] * 30, 4, start_s=20.0, memory=wanted_s_ago[121]).replicas == 2
+    assert ask(Scaling(), [1] * 30, 4, start_s=1.0, memory=Memory(((NOW_S - 61, 4),))).replicas == 2
+    assert ask(Scaling(), [1] * 30, 4, start_s=500.0, memory=Memory(((NOW_S - 899, 4),))).replicas == 4
+    assert ask(Scaling(), [1] * 30, 4, memory=Memory(((NOW_S - 299, 4),))).replicas == 4, "nobody knows"
+
+
+def arriving(rates: list[int], *, served: int = 1, in_flight: int = 8) -> list[Moment]:
+    return [
+        Moment(at_s=NOW_S - at, seconds=1, in_flight=in_flight, waiting=0, arrived=rate, requests=served)
+        for at, rate in zip(range(len(rates))[::-1], rates, strict=True)
+    ]
+
+
+def test_who_comes_at_once_is_seen_before_so_many_are_in_flight() -> None:
+    targets = [Target(signal=Signal.IN_FLIGHT, value=16)]
+    given: dict[str, Any] = {"scaling": Scaling(targets=targets), "since_s": 0.0, "current": 1, "ready": 1}
+    given |= {"asked_s": NOW_S, "held_s": None, "now": NOW}
+    learnt = wish(Asked(history=arriving([1] * 30), **given)).memory
+    assert learnt.served_s == 8.0, "8 in flight, and one ends each second"
+    wished = wish(Asked(history=arriving([1] * 28 + [9, 12]), memory=learnt, **given))
+    assert wished.replicas == 4
+    assert wished.say.startswith("panic: at least 8.21 requests come each second and take 8 s: 65.7 will be in flight")
+    calm = wish(Asked(history=arriving([1] * 28 + [3, 3]), memory=learnt, **given))
+    assert calm.replicas == 1, "chance may have brought them"
+    crowded = wish(Asked(history=arriving([9] * 30, in_flight=80), memory=learnt, **given))
+    assert crowded.memory.served_s == 8.0, "they wait for each other, which tells nothing of how long one takes"
 
 
 def test_at_zero_until_somebody_is_held_and_back_when_nobody_came() -> None:
@@ -82,7 +122,9 @@ def test_a_trend_is_followed_before_it_arrives() -> None:
     plain = ask(Scaling(maximum=20, targets=targets), rising, 2).replicas
     ahead = ask(Scaling(maximum=20, targets=targets, predict=True), rising, 2)
     assert (plain, ahead.replicas) == (2, 4)
-    assert "by its trend" in ahead.say
+    assert "in 10 s by its trend" in ahead.say
+    slower = ask(Scaling(maximum=20, targets=targets, predict=True), rising, 2, start_s=40.0)
+    assert (slower.replicas, "in 40 s by its trend" in slower.say) == (7, True)
 
 
 def test_an_objective_that_is_missed_wants_more_in_proportion() -> None:
@@ -115,7 +157,7 @@ def test_what_nobody_tells_never_takes_replicas_away_and_is_said() -> None:
 
 def test_an_objective_of_time_asks_for_nothing_where_nobody_asks() -> None:
     scaling = Scaling(maximum=20, targets=[Target(signal=Signal.TTFT, value=0.5)], down_after=0)
-    assert ask(scaling, [0] * 30, 6).replicas == 1
+    assert ask(scaling, [0] * 30, 2).replicas == 1
     assert ask(scaling, [1] * 30, 6).replicas == 6, "there are requests, and none has begun to be answered"
 
 

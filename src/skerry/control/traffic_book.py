@@ -91,6 +91,7 @@ class TrafficBook:
                 seconds=seconds,
                 in_flight=told.in_flight,
                 waiting=told.waiting,
+                arrived=told.arrived,
                 requests=told.requests,
                 errors=told.errors,
                 tokens=told.completion_tokens,

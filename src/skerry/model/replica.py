@@ -34,6 +34,8 @@ class ReplicaOf(Frozen):
     """When it first was. None: never, so that nobody was sent to it."""
     draining_at: datetime | None = None
     """Since when it gets no new requests; when it has ended those it had it goes."""
+    woken: bool = False
+    """It was stopped, and started again on its disk: that says nothing of how long a new one takes."""
     parked: bool = False
     """It is stopped, or being so, until somebody wants the service again."""
 

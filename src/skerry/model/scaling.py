@@ -96,8 +96,10 @@ class Scaling(Frozen):
     panic_window: Annotated[Duration, Field(ge=1, le=600)] = 6.0
     panic_at: Annotated[float, Field(ge=1, le=100)] = 2.0
     """So many times of what is there wanted over the short window: panic, in which there are never fewer."""
-    down_after: Annotated[Duration, Field(ge=0, le=86_400)] = 300.0
-    """The largest wish of this time decides before there are fewer."""
+    down_after: Annotated[Duration, Field(ge=0, le=86_400)] | None = None
+    """The largest wish of this time decides before there are fewer, and at most half of them go at once. None: six
+    times as long as a new replica takes to start, from 1 to 15 minutes: so much is worth keeping what may be wanted
+    again."""
     up_at_most: Annotated[float, Field(gt=1, le=1000)] = 4.0
     """So many times as many in one step, and at least one more."""
     idle: Annotated[Duration, Field(ge=1, le=604_800)] = 300.0

@@ -31,6 +31,7 @@ MODELS_MAX = 64
 OPTIONS_MAX = 128
 ADDRESSES_MAX = 256
 REVISIONS_KEPT = 20
+STARTS_KEPT = 20
 
 
 class EngineName(StrEnum):
@@ -304,6 +305,8 @@ class Service(Frozen):
     wanted_reason: str = ""
     unknown: str | None = None
     """Of which targets of its autoscaler nothing is known, and why: there are never fewer replicas because of that."""
+    starts_s: list[float] = []
+    """How long each of the last new replicas took from when it was made until it was healthy, the newest last."""
     made: int = 0
     """Replicas made so far: the number of the newest."""
     failures: int = 0

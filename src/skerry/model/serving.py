@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from skerry.model.rollout import Rollout
 from skerry.model.sandbox import S, Sandbox
 from skerry.model.service import Health, Replica, Service, Slot
 
+START_QUANTILE = 0.9
 CRASHES_MAX = 3
 """Ends in a row with no stable time between: it is not going to be healthy by itself."""
 OVER = frozenset({S.STOPPED, S.FAILED, S.DELETING, S.DELETED})
@@ -102,6 +104,12 @@ def weights(service: Service, boxes: Sequence[Sandbox], now: datetime) -> dict[s
 def _alike(box: Sandbox, others: Sequence[Sandbox]) -> int:
     assert box.replica is not None
     return sum(each.replica is not None and each.replica.role is box.replica.role for each in others)
+
+
+def start_s(service: Service) -> float | None:
+    """In which most of its new replicas were healthy; None: it has had none yet."""
+    ordered = sorted(service.starts_s)
+    return ordered[math.ceil(len(ordered) * START_QUANTILE) - 1] if ordered else None
 
 
 @dataclass(frozen=True)
@@ -197,6 +205,11 @@ def told(service: Service, replicas: Sequence[Replica]) -> list[str]:
     else:
         why = f": {service.wanted_reason}" if service.wanted_reason else ""
         found.append(f"It is to have {service.wanted} {'replica' if service.wanted == 1 else 'replicas'}{why}.")
+    took_s = start_s(service)
+    if took_s is not None and service.spec.scaling is not None:
+        count = len(service.starts_s)
+        of = f"9 of 10 of the last {count} took no longer" if count > 1 else "the last one did"
+        found.append(f"A new replica takes {took_s:.3g} s until it is healthy: {of}.")
     if service.unknown:
         found.append(f"{service.unknown}; it gets no fewer replicas by itself.")
     if service.reason:

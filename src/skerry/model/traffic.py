@@ -73,7 +73,9 @@ class ServiceTraffic(Frozen):
     """Its id."""
     in_flight: int = 0
     waiting: int = 0
+    arrived: int = 0
     requests: int = 0
+    """That ended."""
     errors: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0

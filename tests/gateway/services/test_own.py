@@ -125,3 +125,37 @@ async def test_a_metric_of_a_program_that_nobody_has_described(make_world: Any, 
     await world.gateway._lookout.look()
     assert engines[0].heads[-1].startswith("GET /metrics ")
     assert known.seen() == {"custom:jobs_open": 15.0}, "the third is taken to be like the others"
+
+
+async def test_who_came_is_told_when_they_come_and_not_when_they_are_answered(
+    make_world: Any, engines: list[Engine]
+) -> None:
+    released = asyncio.Event()
+
+    async def then(writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        await engines[0].answers(writer)
+
+    engines[0].then = then
+    world = await make_world(service(engines[0]))
+    world.gateway._reporter._traffic = _nothing  # it reports by itself too: this test is who asks
+    [known] = world.gateway.registry.all()
+    caller = await client(world)
+    before = known.counts.traffic(known)
+    caller.writer.write(request())
+    async with asyncio.timeout(10):
+        while not known.in_flight:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    came = known.counts.traffic(known)
+    assert (before.arrived, came.arrived, came.in_flight, came.requests) == (0, 1, 1, 0)
+    released.set()
+    assert (await caller.answer())[0] == 200
+    async with asyncio.timeout(10):
+        while known.in_flight:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    ended = known.counts.traffic(known)
+    assert (ended.arrived, ended.requests) == (0, 1)
+
+
+async def _nothing() -> None:
+    pass

@@ -52,6 +52,8 @@ class Counts:
         self.whole = Histogram(WHOLE_S)
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.retries = 0
+        self._there = 0
+        """In flight or waiting when it was reported last."""
         self.fresh()
 
     def fresh(self) -> None:
@@ -69,10 +71,13 @@ class Counts:
 
     def traffic(self, service: Service) -> ServiceTraffic:
         """What there is to report, which begins anew."""
+        there = service.in_flight + service.waiting
+        arrived, self._there = max(0, self.new_requests + there - self._there), there
         told = ServiceTraffic(
             service=service.route.id,
             in_flight=service.in_flight,
             waiting=service.waiting,
+            arrived=arrived,
             requests=self.new_requests,
             errors=self.new_errors,
             prompt_tokens=self.new_prompt,

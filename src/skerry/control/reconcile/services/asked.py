@@ -8,9 +8,6 @@ from datetime import datetime
 
 from skerry.model.scaling import Scaling
 
-START_S = 10.0
-"""How far `predict` looks ahead where nobody knows how long a replica takes to start."""
-
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -20,7 +17,9 @@ class Moment:
     seconds: float
     in_flight: int
     waiting: int
+    arrived: int = 0
     requests: int = 0
+    """That ended."""
     errors: int = 0
     tokens: int = 0
     ttft_s: tuple[float, ...] = ()
@@ -43,6 +42,8 @@ class Memory:
     wishes: tuple[tuple[float, int], ...] = ()
     """(when, how many) of the last `down_after`."""
     panic_until_s: float = 0.0
+    served_s: float | None = None
+    """How long a request takes while replicas have no more to do than they should. None: not known yet."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class Asked:
     held_s: float | None
     """When somebody was last held because there is no replica."""
     now: datetime
-    start_s: float = START_S
-    """How long a replica takes to become healthy."""
+    start_s: float | None = None
+    """How long a new replica takes to become healthy. None: there has been none."""
     memory: Memory = field(default_factory=Memory)
     seen: Sequence[Seen] = ()
     """Oldest first, of all keys."""

@@ -15,7 +15,7 @@ from typing import Any
 from skerry.model.replica import Role
 from skerry.model.rollout import Phase, Rollout, RolloutStatus
 from skerry.model.sandbox import S, Sandbox
-from skerry.model.service import Health, Service, ServiceState
+from skerry.model.service import STARTS_KEPT, Health, Service, ServiceState
 from skerry.model.serving import Standing, groups, standing, status_of
 
 BACKOFF_FIRST_S, BACKOFF_S_MAX = 1.0, 300.0
@@ -122,6 +122,10 @@ class _Decision:
             and (_replica(box).healthy_at is None or _is_older(_replica(box).healthy_at, box.started_at))
         ]
         self._plan.healthy = fresh
+        new = [box for box in fresh if _replica(box).healthy_at is None and not _replica(box).woken]
+        if new:
+            took_s = [round((self._now - box.created_at).total_seconds(), 3) for box in new]
+            self._plan.changes["starts_s"] = [*self._service.starts_s, *took_s][-STARTS_KEPT:]
         if fresh:
             if not self._service.ever_healthy:
                 self._plan.changes["ever_healthy"] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,15 @@ from skerry.model.scaling import OF_MACHINES, Signal, Target
 EPSILON = 1e-9
 READ = frozenset({Signal.CACHE, Signal.CUSTOM, *OF_MACHINES})
 """What is read of replicas: where it is not known, that says nothing about whether fewer would do."""
+
+START_S = 10.0
+"""How far `predict` looks ahead where nobody knows how long a replica takes to start."""
+RUSH_PARTS = (1 / 3, 2 / 3, 1)
+"""Of the window: many who come at once show in a short one before they show in the whole."""
+ENDED_MIN = 10
+"""Requests in a window that say how long one takes."""
+SMOOTHING = 0.1
+"""Of one look a second: ten seconds' worth of them counts most."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,39 @@ def _mean(asked: Asked, key: str, window_s: float) -> float | None:
     return sum(told) / len(told) if told else None
 
 
+def rush(asked: Asked) -> Demand | None:
+    """What will be in flight if they go on to come as they did lately, and are served as fast as while nobody waits:
+    known some seconds before so many are in flight. None: it is not known, or it is not scaled by that."""
+    per_replica, took_s = _per_replica(asked), asked.memory.served_s
+    known_s = asked.now.timestamp() - asked.since_s
+    if per_replica is None or took_s is None or known_s <= 0:
+        return None
+    rate = max(_rate(asked, min(asked.scaling.panic_window * part, known_s)) for part in RUSH_PARTS)
+    said = f"at least {rate:.3g} requests come each second and take {took_s:.3g} s"
+    return Demand(rate * took_s / per_replica, f"{said}: {rate * took_s:.3g} will be in flight")
+
+
+def _rate(asked: Asked, window_s: float) -> float:
+    """Less what chance alone may have brought."""
+    count = sum(each.arrived for each in _recent(asked, window_s))
+    return max(0.0, count - math.sqrt(count)) / window_s
+
+
+def served_s(asked: Asked) -> float | None:
+    """How long a request takes, by what was in flight and what ended over the window (Little's law), where that tells:
+    there were enough, and no more than replicas should have. Else as it was known before."""
+    per_replica, before = _per_replica(asked), asked.memory.served_s
+    recent = _recent(asked, asked.scaling.window)
+    ended = sum(each.requests for each in recent)
+    busy = sum(each.in_flight * each.seconds for each in recent)
+    seconds = sum(each.seconds for each in recent)
+    waited = any(each.waiting for each in recent)
+    if per_replica is None or ended < ENDED_MIN or waited or busy > per_replica * asked.ready * seconds:
+        return before
+    found = busy / ended
+    return found if before is None else before + (found - before) * SMOOTHING
+
+
 def _per_replica(asked: Asked) -> float | None:
     return next((each.value for each in asked.scaling.targets if each.signal is Signal.IN_FLIGHT), None)
 
@@ -111,7 +154,8 @@ def ahead(asked: Asked) -> Demand | None:
         return None
     slope = sum((at - mean_t) * (load - mean_l) for at, load in zip(times, loads, strict=True)) / spread
     gateways = max(1.0, sum(each.seconds for each in recent) / min(window_s, max(EPSILON, -times[0] + 1.0)))
-    expected = (mean_l + slope * (asked.start_s - mean_t)) * gateways
+    start_s = START_S if asked.start_s is None else asked.start_s
+    expected = (mean_l + slope * (start_s - mean_t)) * gateways
     if slope <= 0:
         return None
-    return Demand(expected / per_replica, f"in-flight will be {expected:.3g} in {asked.start_s:g} s by its trend")
+    return Demand(expected / per_replica, f"in-flight will be {expected:.3g} in {start_s:.3g} s by its trend")

@@ -11,6 +11,7 @@ from skerry.control.traffic_exchange import TrafficExchange
 from skerry.control.wakeups import Wakeup
 from skerry.model.rollout import Phase
 from skerry.model.service import Service, ServiceState
+from skerry.model.serving import start_s
 from skerry.model.traffic import TrafficReport
 from skerry.store.store import Store
 
@@ -55,6 +56,7 @@ class ScaleServices:
                     asked_s=asked_at.timestamp() if asked_at is not None else None,
                     held_s=held_at.timestamp() if held_at is not None else None,
                     now=now,
+                    start_s=start_s(service),
                     memory=self._memories[service.id],
                     seen=self._book.seen(service.id),
                     unseen=self._book.unseen(service.id),

@@ -167,4 +167,4 @@ async def _wake(tx: Transaction, box: Sandbox) -> None:
     except SkerryError:
         await sandboxes.delete(tx, box, force=True)  # it cannot be started again: another is made in its place
         return
-    await _tell(tx, started, parked=False, healthy_at=None)
+    await _tell(tx, started, parked=False, woken=True, healthy_at=None)
