@@ -21,8 +21,8 @@ START = (
     "sys.path.insert(0,p);runpy.run_module(sys.argv.pop(1),run_name='__main__',alter_sys=True)"
 )
 SIMULATOR = (
-    "__init__", "__main__", "adapters", "asked", "batch", "blocks", "core", "faults", "forms", "metrics", "profile",
-    "runner", "server", "texts", "transfer", "work",
+    "__init__", "__main__", "adapters", "asked", "audio", "batch", "blocks", "core", "faults", "forms", "metrics",
+    "profile", "responses", "runner", "scores", "server", "texts", "transfer", "work",
 )  # fmt: skip
 SHARED = ("skerry/__init__.py", "skerry/errors.py", "skerry/engines/__init__.py", "skerry/engines/http1.py")
 SIMULATOR_FILES = (

@@ -28,6 +28,12 @@ def items(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
+def event(value: Any, name: str = "") -> bytes:
+    """A server-sent event."""
+    named = f"event: {name}\n".encode() if name else b""
+    return named + b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
 @dataclass(slots=True)
 class Request:
     method: str
@@ -90,7 +96,7 @@ class Answer:
 
     def event(self, value: Any) -> None:
         """One of a stream of server-sent events."""
-        self.send(b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n")
+        self.send(event(value))
 
     def end(self) -> None:
         self._transport.write(b"0\r\n\r\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from skerry.engines.http1 import event
 from skerry.engines.simulator.asked import Asked
 from skerry.engines.simulator.work import Work
 
@@ -42,17 +43,21 @@ class Form:
         answer = {**self._head, "choices": [choice], "usage": self.usage(work, work.made)}
         return answer if transfer is None else {**answer, "kv_transfer_params": transfer}
 
-    def opening(self) -> dict[str, Any] | None:
+    def begin(self) -> bytes:
         """Of a chat's stream, before its first token."""
         if not self._chat:
-            return None
+            return b""
         delta: dict[str, Any] = {"role": "assistant", "content": ""}
         if self._asked.tool is not None:
             call = {"index": 0, **self._call, "function": {"name": self._asked.tool, "arguments": ""}}
             delta = {"role": "assistant", "content": None, "tool_calls": [call]}
-        return self._chunk(delta, None)
+        return event(self._chunk(delta, None))
 
-    def piece(self, at: int) -> dict[str, Any]:
+    def piece(self, at: int, work: Work) -> bytes:
+        chunk = self._piece(at)
+        return event({**chunk, "usage": self.usage(work, at + 1)} if self._asked.usage_each else chunk)
+
+    def _piece(self, at: int) -> dict[str, Any]:
         text = self._asked.pieces[at]
         last = at + 1 == len(self._asked.pieces)
         if not self._chat:
@@ -61,12 +66,11 @@ class Form:
             return self._chunk({"tool_calls": [{"index": 0, "function": {"arguments": text}}]}, None)
         return self._chunk({"content": text}, None)
 
-    def closing(self) -> dict[str, Any] | None:
-        return self._chunk({}, self._asked.reason) if self._chat else None
-
-    def last(self, work: Work) -> dict[str, Any]:
-        """The chunk without choices that tells the usage."""
-        return {**self._chunk_head, "choices": [], "usage": self.usage(work, work.made)}
+    def end(self, work: Work) -> list[bytes]:
+        found = [event(self._chunk({}, self._asked.reason))] if self._chat else []
+        if self._asked.usage:
+            found.append(event({**self._chunk_head, "choices": [], "usage": self.usage(work, work.made)}))
+        return [*found, b"data: [DONE]\n\n"]
 
     def _chunk(self, delta: Any, reason: str | None) -> dict[str, Any]:
         said = {"delta": delta} if self._chat else {"text": delta}

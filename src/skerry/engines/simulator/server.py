@@ -1,4 +1,4 @@
-"""The simulated engine behind the API of a vLLM server: chat, completions, embeddings, adapters, sleep, metrics."""
+"""The simulated engine behind the API of a vLLM server: answers, embeddings, scores, sound, adapters, sleep, metrics."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from skerry.engines import kv_events
 from skerry.engines.http1 import Answer, Refused, Request, Server
 from skerry.engines.kv_events import KvEvent
 from skerry.engines.simulator import asked as asking
-from skerry.engines.simulator import texts, transfer
+from skerry.engines.simulator import audio, responses, scores, texts, transfer
 from skerry.engines.simulator.asked import Asked
 from skerry.engines.simulator.core import Engine
 from skerry.engines.simulator.faults import Fault, Faults, Kind
 from skerry.engines.simulator.forms import Form
 from skerry.engines.simulator.metrics import Observed
 from skerry.engines.simulator.profile import BLOCK_TOKENS, Profile
+from skerry.engines.simulator.responses import Response
 from skerry.engines.simulator.runner import Runner
 from skerry.engines.simulator.work import Stage, Work
 from skerry.engines.zmtp import Publisher
@@ -55,7 +56,7 @@ class Options:
 class _Turn:
     asked: Asked
     work: Work
-    form: Form
+    form: Form | Response
     found: list[int]
     """Tokens of the prompt and of the answer."""
     breaks_at: int | None
@@ -85,7 +86,13 @@ class Simulator:
         self._routes: dict[tuple[str, str], Callable[[Request, Answer], Awaitable[None]]] = {
             ("POST", "/v1/chat/completions"): self._chat,
             ("POST", "/v1/completions"): self._completion,
+            ("POST", "/v1/responses"): self._response,
             ("POST", "/v1/embeddings"): self._embeddings,
+            ("POST", "/v1/rerank"): self._rerank,
+            ("POST", "/v1/score"): self._score,
+            ("POST", "/v1/audio/transcriptions"): self._hear,
+            ("POST", "/v1/audio/translations"): self._hear,
+            ("POST", "/v1/audio/speech"): self._say,
             ("GET", "/v1/models"): self._models,
             ("POST", "/tokenize"): self._tokenize,
             ("POST", "/v1/load_lora_adapter"): self._load_adapter,
@@ -133,23 +140,34 @@ class Simulator:
     # Answers.
 
     async def _chat(self, request: Request, answer: Answer) -> None:
-        await self._answer(request, answer, chat=True)
-
-    async def _completion(self, request: Request, answer: Answer) -> None:
-        await self._answer(request, answer, chat=False)
-
-    async def _answer(self, request: Request, answer: Answer, *, chat: bool) -> None:
         body = request.json()
         model, adapter = self._which(body)
-        room = self.options.profile.tokens
-        asked = asking.chat(body, room) if chat else asking.completion(body, room)
+        asked = asking.chat(body, self.options.profile.tokens)
+        id = f"chatcmpl-{uuid4().hex}"
+        await self._answer(answer, body, adapter, asked, id, Form(asked, id, model, int(time.time()), chat=True))
+
+    async def _completion(self, request: Request, answer: Answer) -> None:
+        body = request.json()
+        model, adapter = self._which(body)
+        asked = asking.completion(body, self.options.profile.tokens)
+        id = f"cmpl-{uuid4().hex}"
+        await self._answer(answer, body, adapter, asked, id, Form(asked, id, model, int(time.time()), chat=False))
+
+    async def _response(self, request: Request, answer: Answer) -> None:
+        body = request.json()
+        model, adapter = self._which(body)
+        asked = responses.asked(body, self.options.profile.tokens)
+        id = f"resp_{uuid4().hex}"
+        await self._answer(answer, body, adapter, asked, id, Response(asked, id, model, int(time.time())))
+
+    async def _answer(
+        self, answer: Answer, body: dict[str, Any], adapter: str, asked: Asked, id: str, form: Form | Response
+    ) -> None:
         fault = await self._strike()
-        id = f"{'chatcmpl' if chat else 'cmpl'}-{uuid4().hex}"
         found = asked.prompt + [token for piece in asked.pieces for token in texts.tokens(piece)]
         blocks = texts.chain(found, salt=f"{adapter}/{body.get('cache_salt') or ''}")
         work = Work(id, len(asked.prompt), len(asked.pieces), blocks, adapter, asked.priority)
         await self._transfer(asked, work)
-        form = Form(asked, id, model, int(time.time()), chat=chat)
         turn = _Turn(asked, work, form, found, fault.tokens if fault is not None else None)
         self._queued[adapter] = self._queued.get(adapter, 0) + 1
         reason = "abort"
@@ -179,26 +197,22 @@ class Simulator:
         answer.json(turn.form.whole(work, offer))
 
     async def _streamed(self, answer: Answer, turn: _Turn) -> None:
-        asked, form, told = turn.asked, turn.form, 0
+        form, told = turn.form, 0
         async with contextlib.aclosing(self.runner.follow(turn.work, turn.found)) as follow:
             async for made, _ in follow:
                 if not told:
                     await self._first(turn)
                     answer.start()
-                    if (opening := form.opening()) is not None:
-                        answer.event(opening)
+                    if begun := form.begin():
+                        answer.send(begun)
                 for at in range(told, made):
                     if turn.breaks_at is not None and at >= turn.breaks_at:
                         answer.abort()
                         return
-                    chunk = form.piece(at)
-                    answer.event({**chunk, "usage": form.usage(turn.work, at + 1)} if asked.usage_each else chunk)
+                    answer.send(form.piece(at, turn.work))
                 told = made
-        if (closing := form.closing()) is not None:
-            answer.event(closing)
-        if asked.usage:
-            answer.event(form.last(turn.work))
-        answer.send(b"data: [DONE]\n\n")
+        for part in form.end(turn.work):
+            answer.send(part)
         answer.end()
 
     async def _first(self, turn: _Turn) -> None:
@@ -220,10 +234,7 @@ class Simulator:
         size = int(body.get("dimensions") or DIMENSIONS)
         data: list[dict[str, Any]] = []
         for at, found in enumerate(inputs):
-            work = Work(f"embd-{uuid4().hex}", len(found), 0, texts.chain(found, salt=f"{adapter}/"), adapter)
-            async with contextlib.aclosing(self.runner.follow(work, found)) as follow:
-                async for _ in follow:
-                    pass
+            await self._read(found, adapter)
             drawn = [texts.draw(found, index) / 2**63 - 1 for index in range(size)]
             norm = sum(value * value for value in drawn) ** 0.5
             data.append({"object": "embedding", "index": at, "embedding": [value / norm for value in drawn]})
@@ -231,6 +242,100 @@ class Simulator:
         answer.json(
             {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": count, "total_tokens": count}}
         )
+
+    async def _read(self, found: list[int], adapter: str) -> None:
+        """A prompt without an answer."""
+        work = Work(f"embd-{uuid4().hex}", len(found), 0, texts.chain(found, salt=f"{adapter}/"), adapter)
+        async with contextlib.aclosing(self.runner.follow(work, found)) as follow:
+            async for _ in follow:
+                pass
+
+    async def _rerank(self, request: Request, answer: Answer) -> None:
+        body = request.json()
+        model, adapter = self._which(body)
+        pairs = scores.pairs(body.get("query"), body.get("documents"), ("query", "documents"))
+        found = await self._scored(answer, pairs, adapter)
+        if found is not None:
+            told, count = found
+            results = scores.ranked(told, [document for _, document in pairs], body.get("top_n"))
+            usage = {"prompt_tokens": count, "total_tokens": count}
+            answer.json({"id": f"rerank-{uuid4().hex}", "model": model, "usage": usage, "results": results})
+
+    async def _score(self, request: Request, answer: Answer) -> None:
+        body = request.json()
+        model, adapter = self._which(body)
+        pairs = scores.pairs(body.get("text_1"), body.get("text_2"), ("text_1", "text_2"))
+        found = await self._scored(answer, pairs, adapter)
+        if found is not None:
+            told, count = found
+            data = [{"index": at, "object": "score", "score": score} for at, score in enumerate(told)]
+            head = {"id": f"score-{uuid4().hex}", "object": "list", "created": int(time.time()), "model": model}
+            answer.json({**head, "data": data, "usage": {"prompt_tokens": count, "total_tokens": count}})
+
+    async def _scored(
+        self, answer: Answer, pairs: list[tuple[str, str]], adapter: str
+    ) -> tuple[list[float], int] | None:
+        """Each pair's score, and the tokens of all; None: it was broken off."""
+        if await self._strike() is not None:
+            answer.abort()
+            return None
+        told, count = list[float](), 0
+        for pair in pairs:
+            left, right = map(scores.tokens, pair)
+            await self._read([*left, *right], adapter)
+            told.append(scores.score(left, right))
+            count += len(left) + len(right)
+        return told, count
+
+    async def _hear(self, request: Request, answer: Answer) -> None:
+        heard = audio.recording(request)
+        _, adapter = self._which({"model": heard.fields.get("model")})
+        form = heard.wants("response_format", "json", "text", "verbose_json")
+        if await self._strike() is not None:
+            answer.abort()
+            return
+        found = [texts.mark("sound")] * max(1, round(heard.seconds * audio.HEARD_TOKENS_PER_S))
+        pieces = texts.words(texts.draw(texts.tokens(str(len(heard.data))), 0), audio.words(heard.seconds))
+        work = Work(f"trsc-{uuid4().hex}", len(found), len(pieces), (), adapter)
+        streams = heard.fields.get("stream") == "true"
+        told = 0
+        async with contextlib.aclosing(self.runner.follow(work, found)) as follow:
+            async for made, _ in follow:
+                if streams and not told:
+                    answer.start()
+                for piece in pieces[told:made] if streams else ():
+                    answer.event({"type": "transcript.text.delta", "delta": piece})
+                told = made
+        text = "".join(pieces)
+        usage = {"input_tokens": len(found), "output_tokens": work.made, "total_tokens": len(found) + work.made}
+        if streams:
+            answer.event({"type": "transcript.text.done", "text": text, "usage": {"type": "tokens", **usage}})
+            answer.end()
+        elif form == "text":
+            answer.text(text)
+        else:
+            more = {"duration": heard.seconds, "language": "english"} if form == "verbose_json" else {}
+            answer.json({"text": text, **more, "usage": {"type": "tokens", **usage}})
+
+    async def _say(self, request: Request, answer: Answer) -> None:
+        body = request.json()
+        _, adapter = self._which(body)
+        text, form, pieces = audio.speech(body)
+        if await self._strike() is not None:
+            answer.abort()
+            return
+        found = texts.tokens(text)
+        work, told = Work(f"spch-{uuid4().hex}", len(found), pieces, (), adapter), 0
+        async with contextlib.aclosing(self.runner.follow(work, found)) as follow:
+            async for made, _ in follow:
+                if not told:
+                    answer.start("audio/wav" if form == "wav" else "audio/pcm")
+                    if form == "wav":
+                        answer.send(audio.head(pieces))
+                for _ in range(told, made):
+                    answer.send(audio.piece())
+                told = made
+        answer.end()
 
     def _which(self, body: dict[str, Any]) -> tuple[str, str]:
         """The model's name, and the adapter if it is one."""
