@@ -123,6 +123,9 @@ def test_from_the_first_replica_to_zero_and_back_without_a_failed_request(
             updated = json.loads(skerry(server, "service", "update", "web", "--json", "--", "perl", "-e", WEB, "two"))
             assert (updated["serving"], updated["status"]) == (2, "healthy")
             load.until("two from")
+            [shown] = json.loads(skerry(server, "top", "--json"))["services"]
+            assert (shown["name"], shown["ready"], shown["requests_per_s"] > 0) == ("web", 2, True)
+            assert skerry(server, "top", "--once").splitlines()[-1].startswith("web ")
         failed = [answer for answer in load.answers if answer[0] != 200]
         assert failed == [], f"{len(failed)} of {len(load.answers)} failed: {failed[:3]}"
         skerry(server, "service", "update", "web", "--minimum", "0", "--maximum", "2", "--idle", "2s")

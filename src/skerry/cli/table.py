@@ -24,6 +24,7 @@ COMMANDS: dict[str, Entry] = {
     "cp": Entry("skerry.cli.cp:cp", "Copy files to or from a sandbox.", OFTEN),
     "url": Entry("skerry.cli.url:url", "Where a port of a sandbox is reached from outside.", OFTEN),
     "ps": Entry("skerry.cli.sandbox:list_sandboxes", "List sandboxes.", OFTEN),
+    "top": Entry("skerry.cli.top:top", "What goes on, live: services, machines, jobs.", OFTEN),
     "logs": Entry("skerry.cli.logs:logs", "What sandboxes printed.", OFTEN),
     "checkpoint": Entry(
         "skerry.cli.checkpoint:checkpoint", "Keep a sandbox's disk as it is now; list, compare.", OFTEN

@@ -185,8 +185,11 @@ class TrafficBook:
             waiting=sum(each.waiting for each in told),
             requests_per_s=round(sum(each.requests for each in recent) / RECENT_S, 3),
             tokens_per_s=round(sum(each.tokens for each in recent) / RECENT_S, 3),
-            ttft_p95_s=_p95(ttft),
-            tpot_p95_s=_p95(tpot),
+            ttft_p50_s=_quantile(ttft, 0.5),
+            ttft_p95_s=_quantile(ttft, 0.95),
+            ttft_p99_s=_quantile(ttft, 0.99),
+            tpot_p95_s=_quantile(tpot, 0.95),
+            cache_use=max((each.cache_use for each in told if each.cache_use is not None), default=None),
             errors_per_s=round(sum(each.errors for each in recent) / RECENT_S, 3),
         )
 
@@ -197,8 +200,8 @@ class TrafficBook:
                 del kept[service]
 
 
-def _p95(ordered: list[float]) -> float | None:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))] if ordered else None
+def _quantile(ordered: list[float], share: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None
 
 
 def _passed_s(since: datetime, now: datetime) -> float:

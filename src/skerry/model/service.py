@@ -279,9 +279,13 @@ class Signals(Frozen):
     waiting: int = 0
     requests_per_s: float = 0.0
     tokens_per_s: float = 0.0
+    ttft_p50_s: float | None = None
     ttft_p95_s: float | None = None
+    ttft_p99_s: float | None = None
     tpot_p95_s: float | None = None
     errors_per_s: float = 0.0
+    cache_use: float | None = None
+    """Of its engines' KV caches, 0 to 1, the mean of its replicas at the gateway that sees most. None: none told."""
 
 
 class Service(Frozen):

@@ -16,7 +16,11 @@ none. POST TAKE with Take answers Taken; POST TRAFFIC with TrafficReport and POS
 with 2xx once they are kept."""
 
 
-class RouteReplica(Frozen):
+class Told(Frozen, extra="ignore"):
+    """A gateway may be replaced by one of the next version while control is of this one: what is new is passed over."""
+
+
+class RouteReplica(Told):
     """One that may be given requests."""
 
     id: str
@@ -29,7 +33,7 @@ class RouteReplica(Frozen):
     """Its sandbox must be woken, which the agent does when its port is connected to."""
 
 
-class ServiceRoute(Frozen):
+class ServiceRoute(Told):
     """What a gateway knows of a service."""
 
     id: str
@@ -50,7 +54,7 @@ class ServiceRoute(Frozen):
     """Keys of targets of its autoscaler that its engines tell: they are asked for them, be there only one."""
 
 
-class Access(Frozen):
+class Access(Told):
     """Whose a key or token is, and what it may."""
 
     project: str
@@ -66,7 +70,7 @@ class Access(Frozen):
     expires_at_s: float | None = None
 
 
-class ServiceTraffic(Frozen):
+class ServiceTraffic(Told):
     """Of one service at one gateway since its last report."""
 
     service: str
@@ -86,11 +90,13 @@ class ServiceTraffic(Frozen):
     """Somebody is held, and there is no replica."""
     replicas: dict[str, int] = {}
     """Requests at each."""
+    cache_use: float | None = None
+    """Of its engines' KV caches, 0 to 1, the mean of those that told."""
     seen: dict[str, float] = {}
     """What is watched, over all replicas: those that told, and the others like them. Left out: none told."""
 
 
-class TrafficReport(Frozen):
+class TrafficReport(Told):
     gateway: str
     """A random name that it keeps while it lives."""
     seconds: Annotated[float, Field(ge=0)]
@@ -98,7 +104,7 @@ class TrafficReport(Frozen):
     services: list[ServiceTraffic] = []
 
 
-class UsageReport(Frozen):
+class UsageReport(Told):
     """Counted once for each `number` of a gateway, however often it comes."""
 
     gateway: str
@@ -106,7 +112,7 @@ class UsageReport(Frozen):
     metered: list[Metered]
 
 
-class Take(Frozen):
+class Take(Told):
     """A gateway asks for a part of what somebody may have, to spend by itself."""
 
     gateway: str
@@ -118,7 +124,7 @@ class Take(Frozen):
     """That it holds altogether, for as long as it reports."""
 
 
-class Taken(Frozen):
+class Taken(Told):
     requests: int
     tokens: int
     concurrency: int

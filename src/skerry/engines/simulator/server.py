@@ -1,4 +1,4 @@
-"""The simulated engine behind the API of a vLLM server: answers, embeddings, scores, sound, adapters, sleep, metrics."""
+"""The simulated engine behind the API of a vLLM server: answers, embeddings, scores, sound, adapters, sleep."""
 
 from __future__ import annotations
 

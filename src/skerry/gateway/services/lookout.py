@@ -67,11 +67,11 @@ class Lookout:
         await asyncio.gather(*looks)
 
     def _asked_of(self, service: Service) -> Metrics | None:
-        """None: nobody wants to know, or nobody would tell."""
+        """None: nobody would tell."""
         metrics = self._metrics_of(service.route.engine)
         if any(key.startswith(CUSTOM_PREFIX) for key in service.route.watched):
             return replace(metrics, path=metrics.path or METRICS_PATH)
-        return metrics if metrics.path and (len(service.replicas) > 1 or service.route.watched) else None
+        return metrics if metrics.path else None
 
     async def _ask(self, replica: Replica, metrics: Metrics, watched: Sequence[str]) -> None:
         assert self._session is not None
@@ -88,7 +88,8 @@ class Lookout:
             pass  # what it does not say is not known; that it does not answer is found by requests
         candidate.running = int(total(text, metrics.running))
         candidate.waiting = int(total(text, metrics.waiting))
-        candidate.cache_use = share(text, metrics.cache_use) or 0.0
+        replica.cache_use = share(text, metrics.cache_use)
+        candidate.cache_use = replica.cache_use or 0.0
         candidate.cache_blocks = cache_blocks(text, metrics.cache_config) or candidate.cache_blocks
         candidate.adapters = adapters(text, metrics.adapters)
         now_s = self._monotonic_s()

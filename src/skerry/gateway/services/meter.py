@@ -86,6 +86,7 @@ class Counts:
             tpot_s=self.each_s,
             wanted=service.wanted,
             replicas=service.at_replicas(),
+            cache_use=service.cache_use(),
             seen=service.seen(),
         )
         self.fresh()

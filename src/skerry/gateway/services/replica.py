@@ -31,6 +31,8 @@ class Replica:
         self.host = place.hostname or ""
         self.port = place.port or 80
         self.candidate = Candidate(id=route.id, weight=route.weight, role=route.role.value)
+        self.cache_use: float | None = None
+        """Of its engine's KV cache, 0 to 1. None: it does not tell."""
         self.seen: dict[str, float] = {}
         """What of it is watched for the autoscaler, as its engine told last."""
         self.counters: dict[str, tuple[float, float]] = {}

@@ -116,6 +116,10 @@ class Service:
                 found[key] = sum(told) / len(told) * len(self.replicas)
         return found
 
+    def cache_use(self) -> float | None:
+        told = [each.cache_use for each in self.replicas.values() if each.cache_use is not None]
+        return sum(told) / len(told) if told else None
+
     # What control says
 
     def learn(self, route: ServiceRoute) -> None:
