@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from skerry.bench.report import plots, table
-from skerry.bench.report.compare import changes, side_by_side
 from skerry.bench.report.plots import Told
 from skerry.bench.report.table import Row
-from skerry.bench.results import Result
+
+if TYPE_CHECKING:
+    from skerry.bench.results import Result
 
 STYLE = """
 :root{color-scheme:light dark;--back:#fff;--text:#1f2937;--dim:#4b5563;--line:#e5e7eb;--bad:#b91c1c;
@@ -53,6 +55,8 @@ def page(title: str, runs: Sequence[Told], *, swept: bool = False) -> str:
 
 def comparison(title: str, results: Sequence[Result]) -> str:
     """Of results that lie there already, whichever tools they are of."""
+    from skerry.bench.report.compare import changes, side_by_side  # 1 MiB, of which a run has no use
+
     parts = [_table(*side_by_side(results))]
     if len(results) == 2:
         parts += ["<h2>What differs</h2>", _table(*changes(results[0], results[1]))]
