@@ -22,12 +22,13 @@ from skerry.bench.measure.repeats import intervals
 from skerry.bench.measure.significance import differences, ranks_p
 from skerry.bench.measure.slo import objectives
 from skerry.bench.measure.summary import summarize
+from skerry.bench.plan import Plan
 from skerry.bench.report.compare import changes, side_by_side, worse
 from skerry.bench.report.html import comparison, page
 from skerry.bench.report.plots import Told
 from skerry.bench.report.svg import Series, plot
 from skerry.bench.search import Doomed, Trial, best, knee, most
-from skerry.bench.watch import read_gpus, read_metrics
+from skerry.bench.watch import is_here, read_gpus, read_metrics
 from skerry.bench.watch import summary as server_summary
 from skerry.errors import Invalid
 
@@ -217,6 +218,9 @@ other 1"""
     assert told["gpu_joules"] == 601
     assert told["waiting"] == {"mean": 7.0, "max": 7.0}
     assert server_summary([]) == {}
+    where = [{"url": "http://127.0.0.1:8000"}, {"url": "http://far:1"}, {"url": "http://far:1", "socket": "/s"}]
+    load = {"rate": 1, "requests": 1}
+    assert [is_here(Plan.model_validate({"model": "m", "load": load, **each})) for each in where] == [True, False, True]
 
 
 def test_capacity_grows_with_the_load_and_falls_with_shared_prefixes() -> None:

@@ -145,6 +145,8 @@ class Plan(Frozen):
     load: LoadPlan
     warmup: Annotated[Duration, Field(ge=0, le=86_400)] = 0.0
     """Seconds at the beginning that are not counted."""
+    warmup_requests: Annotated[int, Field(ge=0, le=REQUESTS_MAX)] = 0
+    """Nor so many that were sent first."""
     cooldown: Annotated[Duration, Field(ge=0, le=86_400)] = 0.0
     timeout: Annotated[Duration, Field(gt=0, le=86_400)] = 600.0
     drain: Annotated[Duration, Field(ge=0, le=86_400)] | None = None

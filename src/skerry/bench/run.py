@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
+import numpy as np
 import uvloop
 
 from skerry.bench import build
@@ -58,7 +59,9 @@ def run(plan: Plan, told: Told | None = None, enough: Enough | None = None) -> F
 
 
 def counted(plan: Plan, frame: Frame) -> Frame:
-    """Without warm-up and cool-down."""
+    """Without warm-up and cool-down. `frame`: by the time at which they were meant to be sent."""
+    if plan.warmup_requests:
+        frame = frame.take(np.arange(len(frame)) >= plan.warmup_requests)
     if not len(frame) or not (plan.warmup or plan.cooldown):
         return frame
     return in_window(frame, plan.warmup, float(frame["intended_s"].max()) - plan.cooldown + 1e-9)

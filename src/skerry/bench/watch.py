@@ -1,4 +1,4 @@
-"""`python -m skerry.bench.watch URL`: what the server says of itself while it is measured, a line of JSON each second.
+"""`python -m skerry.bench.watch [URL]`: what the server says of itself while it is measured, JSON each second.
 
 In a process of its own, so that reading it delays no moment that a client takes down. Names are those of vLLM, SGLang
 and llm-d's model servers, in Prometheus' text format; GPUs are those of this machine, as nvidia-smi tells.
@@ -14,7 +14,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from time import monotonic, sleep
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from skerry.bench.plan import Plan
 
 EVERY_S = 1.0
 ANSWER_S_MAX = 5.0
@@ -24,6 +28,7 @@ SERIES = {
     "waiting": ("vllm:num_requests_waiting", "sglang:num_queue_reqs"),
     "kv_use": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage"),
 }
+HERE = ("127.0.0.1", "::1", "localhost")
 GPU = ("gpu_use", "gpu_memory_mib", "gpu_watts")
 _LINE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{[^}]*\})?\s+([^\s]+)")
 
@@ -63,35 +68,47 @@ def _gpus() -> Sample:
     return read_gpus(told.stdout)
 
 
-def watch(url: str, out: TextIO) -> None:
-    """Until it is killed. What cannot be read now is left out."""
+def _asked(url: str) -> Sample:
     import urllib.request  # 2 MiB, which the process that measures does not need
 
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_S_MAX) as answer:
+            return read_metrics(answer.read(ANSWER_BYTES_MAX).decode(errors="replace"))
+    except (OSError, ValueError):
+        return {}
+
+
+def watch(url: str | None, out: TextIO) -> None:
+    """Until it is killed. What cannot be read now is left out."""
     began_s = monotonic()
     while True:
         sample: Sample = {"at_s": round(monotonic() - began_s, 3)}
-        try:
-            with urllib.request.urlopen(url, timeout=ANSWER_S_MAX) as answer:
-                sample |= read_metrics(answer.read(ANSWER_BYTES_MAX).decode(errors="replace"))
-        except (OSError, ValueError):
-            pass
+        if url is not None:
+            sample |= _asked(url)
         sample |= _gpus()
         out.write(json.dumps(sample) + "\n")
         out.flush()
         sleep(EVERY_S)
 
 
-class Watch:
-    """`with Watch(url) as watch:` and then `watch.samples`; nothing where there is no URL."""
+def is_here(plan: Plan) -> bool:
+    """Whether what is measured runs on this machine, so that its GPUs are those that work."""
+    host = urlsplit(plan.url).hostname or ""
+    return plan.engine is not None or plan.socket is not None or host in HERE
 
-    def __init__(self, url: str | None) -> None:
+
+class Watch:
+    """`with Watch(url) as watch:` and then `watch.samples`; nothing where there is no URL, and no GPU to look at."""
+
+    def __init__(self, url: str | None, *, gpus: bool = False) -> None:
         self._url = url
+        self._wanted = url is not None or (gpus and shutil.which("nvidia-smi") is not None)
         self._process: subprocess.Popen[str] | None = None
         self.samples: list[Sample] = []
 
     def __enter__(self) -> Watch:
-        if self._url is not None:
-            command = [sys.executable, "-m", "skerry.bench.watch", self._url]
+        if self._wanted:
+            command = [sys.executable, "-m", "skerry.bench.watch", *([self._url] if self._url else [])]
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
         return self
 
@@ -118,4 +135,4 @@ def _spread(values: Iterable[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    watch(sys.argv[1], sys.stdout)
+    watch(sys.argv[1] if len(sys.argv) > 1 else None, sys.stdout)

@@ -9,6 +9,7 @@ import click
 
 from skerry.cli.bench_options import body_of, load_options, overrides, plan_of, target_options
 from skerry.cli.bench_target import reached
+from skerry.cli.bench_words import CONTEXT
 from skerry.cli.invocation import Invocation
 from skerry.cli.lazy import LazyGroup
 from skerry.cli.options import command
@@ -38,10 +39,10 @@ def bench() -> None:
     """Measure a model server, or a service, under load."""
 
 
-@command("run", short_help="Send requests, and report how they were answered.")
+@command("run", short_help="Send requests, and report how they were answered.", context_settings=CONTEXT)
 @target_options
 @load_options
-@click.option("--slo", "--goodput", metavar="RULES", default="", help='Objectives: "ttft_p99<500ms, tpot_p90<50ms".')
+@click.option("--slo", metavar="RULES", default="", help='Objectives: "ttft_p99<500ms, tpot_p90<50ms".')
 @click.option("--fail-if", metavar="RULES", default="", help="Exit with 1 where one of these is so, written likewise.")
 @click.option("--plan", "plan_file", metavar="FILE", type=click.Path(), help="Runs of a YAML file; see bench schema.")
 @click.option("--repeat", metavar="N", type=click.IntRange(1, 100), help="Each run N times, with other seeds [1].")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from skerry.cli import bench_words
 from skerry.cli.bench_target import headers_of, reached
+from skerry.cli.bench_words import DATASETS
 from skerry.cli.invocation import Invocation
 from skerry.cli.options import DURATION, completing, sought
 from skerry.errors import Invalid
@@ -29,6 +31,7 @@ SAME = (
     "api",
     "tokenizer",
     "warmup",
+    "warmup_requests",
     "cooldown",
     "timeout",
     "workers",
@@ -41,7 +44,7 @@ SAME = (
 LOAD = ("rate", "arrival", "burstiness", "concurrency", "ramp", "duration", "requests", "in_flight_max")
 
 _TARGET = (
-    click.option("--url", "--base-url", metavar="URL", help="Of the server, such as http://127.0.0.1:8000."),
+    click.option("--url", "-u", metavar="URL", help="Of the server, such as http://127.0.0.1:8000."),
     click.option(
         "--service",
         metavar="NAME",
@@ -50,7 +53,7 @@ _TARGET = (
         help="One of Skerry's, in the place of --url: through the gateway, with the key of this context.",
     ),
     click.option("--engine", metavar="MODULE:OBJECT", help="Called in this process, in the place of a server."),
-    click.option("--socket", "--unix-socket", metavar="PATH", type=click.Path(), help="Unix socket to connect to."),
+    click.option("--socket", metavar="PATH", type=click.Path(), help="Unix socket to connect to."),
     click.option("--model", "-m", metavar="NAME", help="What requests say as model [the service's name]."),
     click.option(
         "--api",
@@ -58,7 +61,8 @@ _TARGET = (
         default="chat",
         help="What is asked [chat].",
     ),
-    click.option("--no-stream", is_flag=True, help="Have each answer in one piece."),
+    click.option("--stream/--no-stream", default=True, help="Whether answers come in pieces [--stream]."),
+    click.option("--api-key", metavar="KEY", help="Others of this machine see it; the variables are better."),
     click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="Sent with each. Repeat."),
     click.option("--ca", metavar="FILE", type=click.Path(), help="Certificates of authorities to trust, as PEM."),
     click.option("--insecure", is_flag=True, help="Take any certificate."),
@@ -67,20 +71,15 @@ _DATA = (
     click.option("--sound", metavar="N", help="Seconds of sound in each turn, for transcriptions: 10, U(5,30)."),
     click.option(
         "--input-tokens",
-        "--isl",
-        "--random-input-len",
         metavar="N",
         default="256",
         help="Each turn: 64, U(32,256), N(mean,dev) [256].",
     ),
-    click.option(
-        "--output-tokens", "--osl", "--random-output-len", metavar="N", default="128", help="Asked for, likewise [128]."
-    ),
+    click.option("--output-tokens", metavar="N", default="128", help="Asked for, likewise [128]."),
     click.option("--turns", metavar="N", default="1", help="Of each conversation, likewise [1]."),
     click.option("--think", metavar="TIME", type=DURATION, default=0.0, help="Mean time between two turns [0s]."),
     click.option(
         "--prefix-tokens",
-        "--random-prefix-len",
         metavar="N",
         type=int,
         default=0,
@@ -95,13 +94,16 @@ _DATA = (
     ),
     click.option("--prompt-column", metavar="NAME", help="Of the file's rows [prompt, text, question and the like]."),
     click.option("--tokenizer", metavar="PATH", help="tokenizer.json, or a model's name on the hub, for exact counts."),
-    click.option("--no-ignore-eos", is_flag=True, help="Let answers end when the model wants."),
+    click.option("--dataset", type=click.Choice(list(DATASETS)), hidden=True),
+    click.option("--traffic-scenario", metavar="S", help="Of genai-bench, for both lengths: D(64,32)."),
+    click.option(
+        "--ignore-eos/--no-ignore-eos", default=True, help="Whether answers go on to their length [--ignore-eos]."
+    ),
 )
 _LOAD = (
-    click.option("--rate", "--request-rate", metavar="N", type=float, help="Begin N a second, whatever comes back."),
+    click.option("--rate", metavar="N", type=float, help="Begin N a second, whatever comes back."),
     click.option(
         "--arrival",
-        "--arrival-pattern",
         type=click.Choice(["poisson", "constant", "gamma"]),
         help="How they are spread, with --rate [poisson].",
     ),
@@ -110,30 +112,28 @@ _LOAD = (
     ),
     click.option(
         "--concurrency",
-        "--max-concurrency",
-        "--num-concurrency",
         metavar="N",
         type=int,
         help="N users who each wait for the answer.",
     ),
     click.option("--ramp", metavar="TIME", type=DURATION, help="Users begin one by one over so long a time."),
-    click.option("--duration", "--benchmark-duration", metavar="TIME", type=DURATION, help="Begin none after so long."),
-    click.option(
-        "--requests", "--num-prompts", "--request-count", "-n", metavar="N", type=int, help="Begin no more than N."
-    ),
+    click.option("--duration", metavar="TIME", type=DURATION, help="Begin none after so long."),
+    click.option("--max-time-per-run", type=float, hidden=True),
+    click.option("--requests", "-n", metavar="N", type=int, help="Begin no more than N."),
     click.option("--in-flight-max", metavar="N", type=int, help="With --rate: send no more than N at once."),
-    click.option("--trace", "--fixed-schedule", is_flag=True, help="Send at the times that the file has."),
+    click.option("--trace", is_flag=True, help="Send at the times that the file has."),
     click.option("--trace-speed", metavar="X", type=float, default=1.0, help="2: twice as quick [1]."),
 )
 _HOW = (
     click.option("--metrics-url", metavar="URL", help="Of the server's own metrics, read each second beside."),
     click.option("--cost-per-hour", metavar="X", type=float, help="Of all that serves: tells what tokens cost."),
     click.option("--warmup", metavar="TIME", type=DURATION, default=0.0, help="Not counted, at the beginning [0s]."),
+    click.option("--warmup-requests", metavar="N", type=int, help="Nor the first N [0]."),
     click.option("--cooldown", metavar="TIME", type=DURATION, default=0.0, help="Nor at the end [0s]."),
     click.option("--timeout", metavar="TIME", type=DURATION, default=600.0, help="For each answer [10m]."),
     click.option("--records", type=click.Choice(["jsonl", "parquet"]), help="How --out keeps each request [jsonl]."),
     click.option("--workers", metavar="N", type=int, default=1, help="Processes that send [1]."),
-    click.option("--seed", "--random-seed", metavar="N", type=int, default=0, help="Of what is drawn by lot [0]."),
+    click.option("--seed", metavar="N", type=int, default=0, help="Of what is drawn by lot [0]."),
 )
 
 
@@ -161,20 +161,24 @@ def body_of(invocation: Invocation, given: dict[str, Any], load: dict[str, Any] 
         data["image_sizes"] = list(given["images"])
     if given["sound"] is not None:
         data["sound"] = given["sound"]
+    if given["traffic_scenario"] is not None:
+        data |= bench_words.scenario(given["traffic_scenario"])
     if given["data"] is not None:
-        data |= file_of(given["data"])
+        data |= bench_words.lengths(given["data"]) or file_of(given["data"], DATASETS.get(given["dataset"] or ""))
     if given["prompt_column"] is not None:
         data["prompt_column"] = given["prompt_column"]
     if load is None:
-        load = {name: given[name] for name in LOAD if given[name] is not None}
+        if given["max_time_per_run"] is not None:  # genai-bench's, in minutes
+            given["duration"] = given["max_time_per_run"] * 60
+        load = bench_words.load({name: given[name] for name in LOAD if given[name] is not None})
         if given["trace"]:
             load |= {"trace": True, "scale": given["trace_speed"]}
     body = {
         **{name: given[name] for name in SAME if given.get(name) is not None},
-        "headers": headers_of(given["headers"]),
-        "stream": not given["no_stream"],
+        "headers": headers_of(given["headers"], given["api_key"]),
+        "stream": given["stream"],
         "verify": not given["insecure"],
-        "ignore_eos": not given["no_ignore_eos"],
+        "ignore_eos": given["ignore_eos"],
         "data": [data],
         "load": load,
     }
@@ -184,8 +188,8 @@ def body_of(invocation: Invocation, given: dict[str, Any], load: dict[str, Any] 
 def overrides(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     """What goes before a file of plans: what was said on the command line. Raises Invalid."""
     found = {name: given[name] for name in SAME if said(context, name)}
-    if given["headers"]:
-        found["headers"] = headers_of(given["headers"])
+    if given["headers"] or given["api_key"]:
+        found["headers"] = headers_of(given["headers"], given["api_key"])
     return found
 
 
@@ -206,11 +210,13 @@ def plan_of(body: dict[str, Any]) -> Plan:
         raise explain(error, Plan) from None
 
 
-def file_of(text: str) -> dict[str, Any]:
-    """`KIND:FILE`, or a file whose ending says what it is."""
+def file_of(text: str, named: str | None = None) -> dict[str, Any]:
+    """`KIND:FILE`, or a file whose ending says what it is, where another tool's name of its kind does not."""
     kind, colon, path = text.partition(":")
     if colon and kind in KINDS:
         return {"kind": kind, "path": path}
+    if named is not None:
+        return {"kind": named, "path": text}
     if Path(text).is_dir():
         return {"kind": "hf", "path": text}
     suffix = Path(text).suffix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from skerry.bench.report import files, table
 from skerry.bench.report.words import SECONDS, number
 from skerry.bench.run import counted
 from skerry.bench.run import run as send
-from skerry.bench.watch import Watch
+from skerry.bench.watch import Watch, is_here
 from skerry.bench.watch import summary as server_summary
 from skerry.cli import bench_view as view
 from skerry.cli.invocation import Invocation
@@ -27,16 +28,21 @@ class Runs:
         self._gates = gates
         self._told: list[Any] = []
         self._documents: list[dict[str, Any]] = []
+        self._confidence: list[tuple[str, table.Row, list[table.Row]]] = []
         self.failing: list[str] = []
 
     def measure(self, name: str, plan: Plan, times: int) -> None:
         """Raises as `run` does."""
         summaries = [self._once(_named(name, at, times), plan, at) for at in range(times)]
-        spread = intervals(summaries)
-        if spread and not self._invocation.output.json and not self._invocation.output.quiet:
-            self._invocation.output.line()
-            for line in table.aligned(*_confidence(spread)):
-                self._invocation.output.line(line)
+        if not (spread := intervals(summaries)):
+            return
+        output, rows = self._invocation.output, _confidence(spread)
+        self._confidence.append((name, *rows))
+        self._documents.append({"name": name, "intervals": {each: asdict(found) for each, found in spread.items()}})
+        if not output.json and not output.quiet:
+            output.line()
+            for line in table.aligned(*rows):
+                output.line(line)
 
     def measure_one(self, name: str, plan: Plan) -> Summary:
         return self._once(name, plan, 0)
@@ -45,7 +51,7 @@ class Runs:
         output = self._invocation.output
         plan = plan.model_copy(update={"seed": plan.seed + at})
         wanted = objectives(plan.slo) if plan.slo else ()
-        with Watch(plan.metrics_url) as watch, view.live(self._invocation, plan) as told:
+        with Watch(plan.metrics_url, gpus=is_here(plan)) as watch, view.live(self._invocation, plan) as told:
             frame = send(plan, told)
         kept = counted(plan, frame)
         summary = summarize(kept, wanted)
@@ -53,7 +59,13 @@ class Runs:
         if plan.cost_per_hour is not None and tokens_per_s:
             summary.rates["cost_per_million_tokens"] = plan.cost_per_hour / 3600 / tokens_per_s * 1e6
         summary.server.update(server_summary(watch.samples))
-        self.failing += [f"{name} {each.text}".strip() for each in self._gates if each.is_kept(kept, summary.rates)]
+        joules, tokens = summary.server.get("gpu_joules"), int(kept["output_tokens"][kept.ok].sum())
+        if isinstance(joules, float) and tokens:
+            summary.rates["joules_per_token"] = joules / tokens
+        failing = [each.text for each in self._gates if each.is_kept(kept, summary.rates)]
+        if self._gates and summary.failed == summary.requests:
+            failing.append("no request succeeded")  # of which no latency is too long
+        self.failing += [f"{name} {each}".strip() for each in failing]
         if self._out is not None:
             files.leave(self._out / name, plan, summary, frame)
         if output.json:
@@ -74,9 +86,13 @@ class Runs:
         if self._out is not None:
             from skerry.bench.report.html import overview, page
 
-            (self._out / "report.html").write_text(page("Benchmark", self._told, swept=swept))
+            (self._out / "report.html").write_text(
+                page("Benchmark", self._told, swept=swept, repeated=self._confidence)
+            )
             if len(self._told) > 1:
                 lines = table.markdown(*overview(self._told))
+                for name, header, rows in self._confidence:
+                    lines += ["", *([name, ""] if name else []), *table.markdown(header, rows)]
                 (self._out / "summary.md").write_text("\n".join(lines) + "\n")
                 if not output.json and not output.quiet:
                     output.line()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skerry.cli.bench_options import body_of, plan_of, target_options
+from skerry.cli.bench_words import CONTEXT
 from skerry.cli.invocation import Invocation
 from skerry.cli.options import DURATION, command
 from skerry.errors import Invalid
@@ -20,9 +21,9 @@ NOT_FOUND = 1
 LOADS_MAX = 100
 
 
-@command("find", short_help="Find the highest rate at which objectives are kept.")
+@command("find", short_help="Find the highest rate at which objectives are kept.", context_settings=CONTEXT)
 @target_options
-@click.option("--slo", "--goodput", metavar="RULES", required=True, help='Such as "ttft_p99<500ms, tpot_p90<50ms".')
+@click.option("--slo", metavar="RULES", required=True, help='Such as "ttft_p99<500ms, tpot_p90<50ms".')
 @click.option("--of", type=click.Choice(["rate", "concurrency"]), default="rate", help="What is searched [rate].")
 @click.option("--start", metavar="N", type=float, default=1.0, help="Tried first [1].")
 @click.option("--most", metavar="N", type=float, default=10_000.0, help="Tried at most [10000].")
@@ -73,12 +74,14 @@ def find(
         raise click.exceptions.Exit(NOT_FOUND)
 
 
-@command("sweep", short_help="Measure at several rates or numbers of users, and find the knee.")
+@command(
+    "sweep", short_help="Measure at several rates or numbers of users, and find the knee.", context_settings=CONTEXT
+)
 @target_options
 @click.option("--rates", metavar="N,N,…", help="Requests a second, one run each.")
 @click.option("--concurrencies", metavar="N,N,…", help="Users, one run each.")
 @click.option("--duration", metavar="TIME", type=DURATION, default=30.0, help="Of each [30s].")
-@click.option("--slo", "--goodput", metavar="RULES", default="", help="Objectives, for goodput.")
+@click.option("--slo", metavar="RULES", default="", help="Objectives, for goodput.")
 @click.option("--out", "-o", metavar="DIR", type=click.Path(), help="Write summaries, records and a report there.")
 def sweep(
     invocation: Invocation, rates: str | None, concurrencies: str | None, duration: float, out: str | None, **given: Any

@@ -31,9 +31,9 @@ def reached(invocation: Invocation, fields: Mapping[str, Any]) -> dict[str, Any]
     return _with_key({"model": known["name"], **found, "url": known["url"]}, key)
 
 
-def headers_of(given: tuple[str, ...]) -> dict[str, str]:
+def headers_of(given: tuple[str, ...], key: str | None) -> dict[str, str]:
     """Raises Invalid."""
-    found: dict[str, str] = {}
+    found: dict[str, str] = {} if key is None else {"Authorization": f"Bearer {key}"}
     for header in given:
         name, colon, value = header.partition(":")
         if not colon:

@@ -16,7 +16,19 @@ _FORM = re.compile(r"([a-z0-9_]+?)(?:_(p[0-9]{1,2}(?:\.[0-9]+)?|mean|max))?(<=|<
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 LOWER_IS_BETTER = ("<", "<=", ":")
 ALLOWED = "such as ttft_p99<500ms, tpot_p90<50ms, error_rate<0.01"
-RATES = ("error_rate", "requests_per_second", "output_tokens_per_second", "goodput")
+RATES = (
+    "error_rate",
+    "requests_per_second",
+    "input_tokens_per_second",
+    "output_tokens_per_second",
+    "total_tokens_per_second",
+    "goodput",
+    "goodput_share",
+    "cached_share",
+    "fairness",
+    "cost_per_million_tokens",
+    "joules_per_token",
+)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from skerry.bench.report.words import number
 
 def about(plan: Plan) -> list[tuple[str, str]]:
     more = [f"warm-up {plan.warmup:g} s"] if plan.warmup else []
+    more += [f"the first {plan.warmup_requests:,} not counted"] if plan.warmup_requests else []
     more += [f"cool-down {plan.cooldown:g} s"] if plan.cooldown else []
     more += [f"{plan.workers} workers"] if plan.workers > 1 else []
     kind = f"{plan.api.value}{'' if plan.stream else ', not streamed'}"

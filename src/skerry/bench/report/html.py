@@ -37,12 +37,22 @@ svg .title{font-size:12px;font-weight:600;fill:var(--text)}
 """ + "".join(f".line.c{at}{{stroke:var(--c{at})}}.dots.c{at},.marks.c{at}{{fill:var(--c{at})}}" for at in range(8))
 
 
-def page(title: str, runs: Sequence[Told], *, swept: bool = False) -> str:
-    """`swept`: of the runs the load grows, and all else is alike."""
+def page(
+    title: str,
+    runs: Sequence[Told],
+    *,
+    swept: bool = False,
+    repeated: Sequence[tuple[str, Row, Sequence[Row]]] = (),
+) -> str:
+    """`swept`: of the runs the load grows, and all else is alike. `repeated`: a name, and in which intervals figures of
+    its repeated runs lie."""
     parts: list[str] = []
     if len(runs) > 1:
         pictures = [*plots.curves(runs, swept), *plots.distributions(runs)]
-        parts += ["<h2>All runs</h2>", _table(*overview(runs)), _plots(pictures)]
+        parts += ["<h2>All runs</h2>", _table(*overview(runs))]
+        for name, header, rows in repeated:
+            parts += [f"<h3>{escape(name)}</h3>" if name else "", _table(header, rows)]
+        parts.append(_plots(pictures))
     for run in runs:
         parts.append(f"<h2>{escape(run.name or 'The run')}</h2>")
         parts.append(_facts([*run.about, *table.head(run.summary)]))

@@ -11,6 +11,9 @@ COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
 LATENCIES = ("ttft", "ttfct", "tpot", "itl", "ntpot", "e2e", "intended_ttft", "intended_e2e", "drift")
 OTHERS = ("input_tokens", "output_tokens", "cached_tokens", "input_throughput", "output_throughput")
 
+FAIR = 0.9995
+"""Above, there is nothing to tell."""
+
 Row = tuple[str, ...]
 
 
@@ -26,6 +29,10 @@ def head(summary: Summary) -> list[tuple[str, str]]:
     ]
     if rates.get("cached_share"):
         found.append(("cached", f"{rates['cached_share']:.1%} of prompt tokens"))
+    if (fairness := rates.get("fairness", 1.0)) < FAIR:
+        found.append(("fairness", f"{fairness:.3f} over conversations (Jain's index: 1 where all are served alike)"))
+    if "joules_per_token" in rates:
+        found.append(("energy", f"{number(rates['joules_per_token'])} J for a token out"))
     if "cost_per_million_tokens" in rates:
         found.append(("cost", f"{rates['cost_per_million_tokens']:.4f} for a million tokens, in and out"))
     if summary.server:
