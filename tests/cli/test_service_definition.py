@@ -52,6 +52,6 @@ def test_what_is_wrong_is_told_with_the_file_and_the_path_in_it(tmp_path: Path, 
     assert skerry(*words, str(file)).err == f"error: {file}: models: two of them would be service x\n"
     file.write_text("models: [{name: 'x y', model_path: /m, service: {port: 80}}]")
     said = skerry(*words, str(file)).err
-    assert said.startswith(f"error: {file}: models[0]: as a service, models[0]: 'x y' is not allowed; ")
+    assert said.startswith(f"error: {file}: models[0].name: 'x y' is not allowed; ")
     with pytest.raises(Invalid, match=r"^memory: "):
         bodies(file, None, {"image": "debian:12", "memory": "much", "models": ["x"]})

@@ -72,7 +72,7 @@ async def test_a_service_from_create_to_delete(api: Api) -> None:
         ({"roles": {"prefill": 1}}, "roles: engine command"),
         ({"engine": "vllm"}, "model: engine vllm needs one"),
         ({"strategy": {"surge": 0}}, "strategy: surge and unavailable"),
-        ({"scaling": {"minimum": 9, "maximum": 2}}, "scaling: minimum: at most as many as maximum"),
+        ({"scaling": {"minimum": 9, "maximum": 2}}, "scaling.minimum: at most as many as maximum"),
         ({"secrets": [{"name": "no", "env": "X"}]}, "secrets[0].name: there is no secret no"),
         ({"mounts": [{"volume": "no", "target": "/x"}]}, "mounts[0].volume: there is no volume no"),
         ({"models": ["other"]}, "models[0]: other is what service other answers to already"),
@@ -85,6 +85,11 @@ async def test_what_is_refused_and_why(api: Api, spec: dict[str, Any], say: str)
     assert answer.status in (400, 404, 409), answer.text
     assert answer.message.startswith(say), answer.message
     assert [each["name"] for each in (await api.call("GET", "/v1/services")).json["items"]] == ["other"]
+
+
+async def test_a_label_that_no_service_can_have_is_refused(api: Api) -> None:
+    answer = await api.call("GET", "/v1/services?label=a%00=b")
+    assert (answer.status, answer.message) == (400, "label: 'a\\x00=b' is not allowed; give KEY=VALUE")
 
 
 async def test_what_gateways_ask_and_tell(api: Api) -> None:

@@ -43,7 +43,7 @@ def refusal(services: dict[str, Any]) -> tuple[str | None, str]:
         ({"a": {**RUN, "health": {}}}, "services.a.health", "exactly one of"),
         ({"a": {**RUN, "port": 1, "health": {"http": "health"}}}, "services.a.health.http", "such as /health"),
         ({"a": {**RUN, "restart": "sometimes"}}, "services.a.restart", "'always', 'on-failure' or 'never'"),
-        ({"a": {"command": []}}, "services.a.command", "at least 1 item"),
+        ({"a": {"command": []}}, "services.a.command", "at least 1 is needed"),
         ({f"s{number}": RUN for number in range(33)}, "services", "at most 32"),
         (
             {"a": {**RUN, "restart": "never", "health": {"command": ["x"], "restart": True}}},

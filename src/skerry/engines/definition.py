@@ -23,6 +23,10 @@ GOES_ON = 'name=$1; "$@" || echo "$name ended with $?, which is not taken for a 
 WRITES = 'file=$1 mode=$2; shift 2; {{ [ $# = 0 ] || printf "{line}" "$@"; }} {arrow} "$file" && chmod "$mode" "$file"'
 
 
+OURS = {"models[0]": "name", "model": "model_path", "command": "service.start_command"}
+"""Fields of a service -> those of a model definition that they are read from under another name."""
+
+
 class _Part(BaseModel):
     """Keys may be written with dashes, too."""
 
@@ -146,7 +150,10 @@ def _service(model: Model, path: str, image: str, more: Mapping[str, Any]) -> Se
         found = explain(error, ServiceSpec)
         if found.field is not None and found.field.partition(".")[0].partition("[")[0] in more:
             raise found from None
-        raise Invalid(f"{path}: as a service, {found.say}", field=path) from None
+        field, _, said = found.say.partition(": ")
+        where = f"{path}.{OURS[field]}" if field in OURS else path
+        say = f"{where}: {said}" if field in OURS else f"{where}: as a service, {found.say}"
+        raise Invalid(say, field=where) from None
 
 
 def name_of(name: str) -> str:

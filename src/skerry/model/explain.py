@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -17,6 +18,25 @@ from skerry.model.fields import parse_size
 
 BOUNDS = frozenset({"greater_than_equal", "less_than_equal", "greater_than", "less_than"})
 VALUE_CHARACTERS_MAX = 60
+MAPPING = "it should be a mapping of names to values"
+KINDS = {
+    "string_type": "it should be text",
+    "int_type": "it should be a whole number",
+    "int_parsing": "it should be a whole number",
+    "int_parsing_size": "it should be a whole number",
+    "int_from_float": "it should be a whole number",
+    "float_type": "it should be a number",
+    "float_parsing": "it should be a number",
+    "bool_type": "it should be true or false",
+    "bool_parsing": "it should be true or false",
+    "list_type": "it should be a list",
+    "dict_type": MAPPING,
+    "model_type": MAPPING,
+    "model_attributes_type": MAPPING,
+}
+"""pydantic's kinds of findings, in words that need no Python."""
+WORDS: dict[Any, str] = {str: "text", int: "a number", float: "a number", bool: "true or false", list: "a list"}
+_FIELD = re.compile(r"([a-z_]+): ")
 WITHHELD = "withheld"
 """Type of a finding whose input nobody may read."""
 
@@ -29,8 +49,44 @@ class Finding(NamedTuple):
 
 
 def findings(model: Any, error: ValidationError) -> list[Finding]:
-    """Each of them as a sentence."""
-    return [Finding(tuple(found["loc"]), _say(model, found)) for found in error.errors(include_url=False)]
+    """Each of them as a sentence; of the kinds that one field may be of, all in one."""
+    told: dict[tuple[int | str, ...], Finding] = {}
+    for found in error.errors(include_url=False):
+        location, kinds = _read_location(model, found["loc"])
+        say = f"it should be {kinds}" if kinds else _say(model, found)
+        if field := _field_named(model, location, say):
+            location, say = (*location, field), say.removeprefix(f"{field}: ")
+        told.setdefault(location, Finding(location, say))
+    return list(told.values())
+
+
+def _read_location(model: Any, given: Sequence[int | str]) -> tuple[tuple[int | str, ...], str]:
+    """Without what pydantic adds to the path of a field: which of the kinds that it may be of was tried, and that a key
+    is meant. And these kinds in words, where it is none of them."""
+    here, location = model, list[int | str]()
+    for part in given:
+        if part == "[key]":
+            continue
+        kinds = list(_alternatives(here))
+        if isinstance(part, str) and len(kinds) > 1 and part.partition("[")[0] in [_plain(kind) for kind in kinds]:
+            words = dict.fromkeys(
+                WORDS[get_origin(kind) or kind] for kind in kinds if (get_origin(kind) or kind) in WORDS
+            )
+            return tuple(location), ", ".join(words).replace(", true", " or true").replace(", a list", " or a list")
+        location.append(part)
+        here = _inside(here, part)
+    return tuple(location), ""
+
+
+def _plain(kind: Any) -> str:
+    return getattr(get_origin(kind) or kind, "__name__", "")
+
+
+def _field_named(model: Any, location: tuple[int | str, ...], say: str) -> str | None:
+    """What a model says of one of its fields begins with that field's name: it belongs to the path."""
+    named = _FIELD.match(say)
+    owner = model_at(model, location)
+    return named[1] if named and owner is not None and named[1] in owner.model_fields else None
 
 
 def explain(error: ValidationError, model: Any = None) -> Invalid:
@@ -57,6 +113,9 @@ def _say(model: Any, found: Mapping[str, Any]) -> str:
         return "this field is required"
     if kind == "too_long" and isinstance(given, list | dict):
         return f"at most {found['ctx']['max_length']} are allowed"
+    if kind == "too_short" and isinstance(given, list | dict):
+        return f"at least {found['ctx']['min_length']} is needed"
+    message = KINDS[kind] if kind in KINDS else message
     if not found["loc"]:
         return message
     if kind == WITHHELD or isinstance(given, dict | list):
@@ -108,11 +167,13 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
 
 def allowed_range(info: FieldInfo) -> str:
     """`0.05 to 256`, `16MiB to 1TiB`; empty where the field has no bounds at both ends."""
-    low, high = _bounds(info.metadata)
-    sized = any(getattr(part, "func", None) is parse_size for part in _all_metadata(info))
-    if low is None or high is None:
+    parts = [*info.metadata, *_metadata_in(info.annotation)]
+    low, above, high = _bounds(parts)
+    if high is None or (low is None and above is None):
         return ""
-    return f"{format_size(low)} to {format_size(high)}" if sized else f"{_number(low)} to {_number(high)}"
+    sized = any(getattr(part, "func", None) is parse_size for part in parts)
+    shown = format_size if sized else _number
+    return f"{shown(low)} to {shown(high)}" if low is not None else f"more than {shown(above)}, at most {shown(high)}"
 
 
 def _number(value: float) -> str:
@@ -120,21 +181,32 @@ def _number(value: float) -> str:
     return f"{value:.10f}".rstrip("0").rstrip(".")
 
 
-def _bounds(metadata: Sequence[Any]) -> tuple[Any, Any]:
-    low = high = None
-    for part in metadata:
+def _bounds(parts: Iterable[Any]) -> tuple[Any, Any, Any]:
+    """(least, more than, most)."""
+    low = above = high = None
+    for part in parts:
         if isinstance(part, annotated_types.Ge):
             low = part.ge
+        elif isinstance(part, annotated_types.Gt):
+            above = part.gt
         elif isinstance(part, annotated_types.Le):
             high = part.le
         elif isinstance(part, FieldInfo):
             inner = _bounds(part.metadata)
-            low, high = inner[0] if low is None else low, inner[1] if high is None else high
-    return low, high
+            low, above, high = (
+                here if here is not None else there for here, there in zip((low, above, high), inner, strict=True)
+            )
+    return low, above, high
 
 
-def _all_metadata(info: FieldInfo) -> list[Any]:
-    return [*info.metadata, *(getattr(info.annotation, "__metadata__", ()))]
+def _metadata_in(annotation: Any) -> Iterator[Any]:
+    """Of the alternatives too: the bounds of `int | None` are those of its int."""
+    yield from getattr(annotation, "__metadata__", ())
+    if get_origin(annotation) is Annotated:
+        yield from _metadata_in(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for inner in get_args(annotation):
+            yield from _metadata_in(inner)
 
 
 def path_of(location: tuple[int | str, ...]) -> str:
@@ -142,10 +214,8 @@ def path_of(location: tuple[int | str, ...]) -> str:
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif (
-            part != "[key]"
-        ):  # pydantic's word for a key of a mapping that is not allowed, which the part before it names
-            path += f".{part}" if path else str(part)
+        else:
+            path += f".{part}" if path else part
     return path
 
 

@@ -60,10 +60,16 @@ class PolicyName(StrEnum):
     DISAGGREGATED = "disaggregated"  # prefill and decode on replicas of their own
 
 
+if TYPE_CHECKING:
+    HttpPath = str
+else:
+    HttpPath = matching(f"^{HTTP_PATH_PATTERN}$", "a path such as /health, of at most 1024 characters without spaces")
+
+
 class HealthCheck(Frozen):
     """HTTP GET on the replica's port. Names and defaults of the fields are Backend.AI's."""
 
-    path: Annotated[str, Field(pattern=f"^{HTTP_PATH_PATTERN}$")] = "/health"
+    path: HttpPath = "/health"
     interval: Annotated[Duration, Field(ge=0.5, le=86_400)] = 10.0
     max_retries: Annotated[int, Field(ge=1, le=100)] = 10
     """Looks in a row that must fail before one that was healthy is called unhealthy."""

@@ -31,6 +31,7 @@ CHECKOUT_S_MAX = 30.0
 
 FROM_SQLALCHEMY: dict[type[exc.SQLAlchemyError], tuple[type[SkerryError], str]] = {
     exc.IntegrityError: (Conflict, "someone else changed this at the same moment; look, then try again"),
+    exc.DataError: (Invalid, "something given here holds a character or a number that the database cannot hold"),
     exc.OperationalError: (Unavailable, "the database does not answer; try again"),
     exc.TimeoutError: (Unavailable, "the database is busy; try again"),
     exc.DBAPIError: (Failed, "the database refused this"),

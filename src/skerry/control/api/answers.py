@@ -39,7 +39,7 @@ def labels_asked(given: Sequence[str] | None) -> dict[str, str]:
     wanted: dict[str, str] = {}
     for text in given or ():
         key, equals, value = text.partition("=")
-        if not equals or not key:
+        if not equals or not key or "\0" in text:  # which no database takes, and no label has
             raise Invalid(f"label: {text[:60]!r} is not allowed; give KEY=VALUE", field="label")
         wanted[key] = value
     return wanted
