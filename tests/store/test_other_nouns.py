@@ -304,6 +304,7 @@ async def make_first_version(connection: AsyncConnection) -> None:
         "taken",
         "held",
         "traffic_reports",
+        "set_aside",
     )
     for table in (
         "networks",

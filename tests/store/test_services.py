@@ -109,14 +109,17 @@ async def test_a_token_is_known_by_its_secret_until_it_is_revoked(store: Store) 
 
 
 async def test_use_is_counted_once_however_often_it_is_told(store: Store, clock: StillClock) -> None:
-    await add_token(store, "alice")
+    token, _ = await add_token(store, "alice")
     hour = clock.now()
     metered = Metered(
         service="chat", model="m", client="alice", hour=hour, requests=2, prompt_tokens=10, completion_tokens=5
     )
     for number in (1, 1, 2, 1):
         async with store.write() as tx:
-            counted = await tx.metering.count(UsageReport(gateway="g", number=number, metered=[metered, metered]))
+            report = UsageReport(
+                gateway="g", number=number, metered=[metered, metered], spent={token.id: 30, "key-1": 9}
+            )
+            counted = await tx.metering.count(report)
         assert counted is (number == 2 or counted)
     async with store.read() as tx:
         [found] = await tx.metering.list(service="chat", since=hour - timedelta(hours=1), limit=9)
@@ -128,7 +131,7 @@ async def test_gateways_that_tell_and_take_at_the_same_moment_are_each_counted_o
     store: Store, clock: StillClock
 ) -> None:
     token, _ = await add_token(store, "alice")
-    await add_token(store, "bob")
+    other, _ = await add_token(store, "bob")
     limits = Limits(requests_per_minute=10, concurrency=3)
     used = [
         Metered(service=service, model="m", client=client, hour=clock.now(), requests=1, prompt_tokens=1)
@@ -138,7 +141,8 @@ async def test_gateways_that_tell_and_take_at_the_same_moment_are_each_counted_o
     async def one(gateway: str, number: int) -> tuple[int, int]:
         async with store.write() as tx:
             metered = used if number % 2 else used[::-1]
-            await tx.metering.count(UsageReport(gateway=gateway, number=number, metered=metered))
+            spent = {token.id: 1, other.id: 2} if number % 2 else {other.id: 2, token.id: 1}
+            await tx.metering.count(UsageReport(gateway=gateway, number=number, metered=metered, spent=spent))
         async with store.write() as tx:
             given = await tx.metering.take(Take(gateway=gateway, client=token.id, requests=1, concurrency=2), limits, 0)
         return given.requests, given.concurrency
@@ -171,5 +175,29 @@ async def test_no_minute_has_more_than_its_limit_over_all_gateways(store: Store,
     assert await take("b", 0, 0, 3) == (0, 0, 3), "who asks no longer holds nothing any more"
     clock.move(60)
     async with store.write() as tx:
-        await tx.tokens.spend("alice", PROJECT, 100)
-    assert await take("b", 1, 50, 0) == (1, 20, 0), "the budget is over sooner than the minute"
+        await tx.tokens.spend(token.id, 10)
+    assert await take("b", 1, 50, 0) == (1, 50, 0)
+    assert await take("a", 1, 70, 0) == (1, 50, 0), "what is left of the minute"
+    clock.move(61)
+    assert await take("a", 1, 70, 0) == (1, 70, 0), "what the other one has not said again is nobody's any more"
+
+
+async def test_a_budget_is_given_once_though_what_is_used_of_it_is_told_later(store: Store, clock: StillClock) -> None:
+    token, _ = await add_token(store, "alice")
+
+    async def take(gateway: str, tokens: int, set_aside: int) -> tuple[int, int | None]:
+        asked = Take(gateway=gateway, client=token.id, tokens=tokens, set_aside=set_aside)
+        async with store.write() as tx:
+            spent = (await tx.tokens.find(token.id, PROJECT)).spent
+            given = await tx.metering.take(asked, Limits(budget_tokens=100), spent)
+        return given.tokens, given.budget_left
+
+    assert await take("a", 40, 0) == (40, 60)
+    assert await take("b", 40, 0) == (40, 20)
+    assert await take("a", 40, 40) == (20, 0), "it has used what it was given, and has not told"
+    assert await take("b", 1, 40) == (0, 0)
+    async with store.write() as tx:
+        await tx.tokens.spend(token.id, 10)  # a's, and the rest of what it had it does not need
+    assert await take("a", 0, 0) == (0, 50)
+    clock.move(61)
+    assert await take("a", 95, 0) == (90, 0), "b is gone"

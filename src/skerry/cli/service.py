@@ -127,7 +127,7 @@ def info(invocation: Invocation, service: str) -> None:
             "model": spec.get("model"),
             "models": ", ".join([body["name"], *parts(spec, "models"), *part(spec, "adapters")]),
             "addresses": ", ".join(parts(spec, "addresses")),
-            "replicas": f"{ready(body)}, wanted {body['wanted_reason']}" if not spec["addresses"] else None,
+            "replicas": f"{ready(body)}: {body['wanted_reason'] or 'as declared'}" if not spec["addresses"] else None,
             "each": size if not spec["addresses"] else None,
             "scaling": scaling(spec.get("scaling")),
             "not known": body.get("unknown"),

@@ -20,7 +20,18 @@ from skerry.client.calls import services as calls
 wait_option = click.option("--wait/--no-wait", default=True, help="Return when it is so, or cannot be [wait].")
 
 
-@command("create", context_settings={"allow_interspersed_args": True})
+class _NameFirst(click.Command):
+    """What stands behind -- is the command: the first word of it must not be taken for the name that was left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        behind = args[at + 1 :]
+        rest = super().parse_args(ctx, args[:at])
+        ctx.params["command"] = (*ctx.params["command"], *behind)
+        return rest
+
+
+@command("create", cls=_NameFirst, context_settings={"allow_interspersed_args": True})
 @service_options
 @click.option(
     "--definition",
@@ -95,11 +106,19 @@ def update(invocation: Invocation, service: str, command: tuple[str, ...], wait:
         raise click.UsageError("say what is to change; `skerry service update --help` shows what can be")
     made = _settled(invocation, lambda wait_s: calls.update(service, body, wait_s), wait)
     invocation.output.one(made, _told(made))
-    rollout = made.get("rollout")
-    if rollout and rollout["phase"] == "ready" and not invocation.output.json and not invocation.output.quiet:
-        invocation.output.note(
-            f"revision {rollout['revision']} waits: skerry service rollout promote {made['name']}, or abort"
-        )
+    note_rollout(invocation, made)
+
+
+def note_rollout(invocation: Invocation, body: Any) -> None:
+    """What is to be done about one that has not ended."""
+    rollout = body.get("rollout")
+    if not rollout or invocation.output.json or invocation.output.quiet:
+        return
+    if rollout["phase"] == "ready":
+        say = f"waits: skerry service rollout promote {body['name']}, or abort"
+    else:
+        say = f"is {rollout['phase']}: skerry service rollout status {body['name']}"
+    invocation.output.note(f"revision {rollout['revision']} {say}")
 
 
 @command("scale")
@@ -126,7 +145,8 @@ def scale(
         lambda wait_s: calls.scale(service, replicas, role=role, minimum=minimum, maximum=maximum, wait_s=wait_s),
         wait and replicas != 0,
     )
-    invocation.output.one(made, _told(made))
+    zero = f"{made['name']} ({made['id']}) is scaled to 0; its address stays"
+    invocation.output.one(made, zero if replicas == 0 and role is None else _told(made))
 
 
 @command("delete")

@@ -11,7 +11,7 @@ from skerry.cli.lazy import LazyGroup
 from skerry.cli.options import command
 from skerry.cli.output import Columns, local_time
 from skerry.cli.service import revision, service_argument
-from skerry.cli.service_change import wait_option
+from skerry.cli.service_change import note_rollout, wait_option
 from skerry.cli.table import Entry
 from skerry.client import flows
 from skerry.client.calls import services as calls
@@ -69,6 +69,7 @@ def _act(invocation: Invocation, service: str, action: str, wait: bool, number: 
     else:
         body = invocation.ask(calls.roll(service, action, number))
     invocation.output.one(body, f"{body['name']} is {body['status']}, revision {revision(body)}")
+    note_rollout(invocation, body)
 
 
 @command("promote")

@@ -30,6 +30,12 @@ LIMITS = {
     "concurrency": "concurrency",
     "budget": "budget_tokens",
 }
+SHOWN = {
+    "requests": "requests/min",
+    "tokens": "tokens/min",
+    "concurrency": "at once",
+    "budget": "tokens in all",
+}
 
 
 @click.command("token", cls=LazyGroup, entries=ENTRIES)
@@ -101,7 +107,7 @@ def list_tokens(invocation: Invocation, revoked: bool) -> None:
 
 def limits_of(item: Any) -> str:
     given = part(item["spec"], "limits")
-    return ", ".join(f"{given[field]} {key}" for key, field in LIMITS.items() if given.get(field)) or "none"
+    return ", ".join(f"{given[field]} {SHOWN[key]}" for key, field in LIMITS.items() if given.get(field)) or "none"
 
 
 @command("revoke")
@@ -111,6 +117,7 @@ def limits_of(item: Any) -> str:
 def revoke(invocation: Invocation, names: tuple[str, ...], yes: bool, force: bool) -> None:
     """The tokens NAMES let nobody in any more, within seconds."""
     invocation.confirm(f"Revoke {', '.join(names)}?", yes or force)
+    invocation.meant = "; `skerry service token list` shows those that are good"
     for name in names:
         body = invocation.ask(calls.revoke_token(name))
         invocation.output.one(body, f"{name} revoked")

@@ -105,6 +105,7 @@ class Inside:
     async def _take(self, scope: Scope, receive: Receive) -> bytes:
         asked = await _read(Take, receive)
         async with self._store.write() as tx:
+            await tx.metering.lock()  # before reading what is spent
             token = await tx.tokens.get(asked.client)
             if token is None:
                 raise NotFound(f"client: there is no token {asked.client}", field="client")

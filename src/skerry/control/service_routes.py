@@ -9,7 +9,7 @@ from skerry.model.rollout import Rollout
 from skerry.model.sandbox import S, Sandbox
 from skerry.model.scaling import OF_ENGINES
 from skerry.model.service import Service, Slot
-from skerry.model.serving import is_serving, slot_of, weights
+from skerry.model.serving import groups, is_serving, slot_of, weights
 from skerry.model.traffic import RouteReplica, ServiceRoute
 
 
@@ -32,6 +32,7 @@ def service_route(service: Service, boxes: Sequence[Sandbox], now: datetime) -> 
         routing=spec.routing,
         replicas=replicas,
         wakes=not replicas and spec.scaling is not None and not spec.addresses,
+        off=not replicas and spec.scaling is None and not spec.addresses and not sum(groups(service).values()),
         canary=spec.strategy.weight / 100 if canary else 0.0,
         watched=[each.key for each in targets if each.signal in OF_ENGINES],
     )

@@ -26,6 +26,8 @@ def check_services(environment: Environment, folder: Path, outside: Mapping[str,
             elif needed in environment.jobs:
                 if need not in (None, *OF_JOBS):
                     yield at, f"{needed} is a job, to wait for until it has {', '.join(OF_JOBS)}"
+            elif needed in environment.services:
+                yield at, f"{needed} is a service, and none waits for another: name a sandbox or a job"
             elif needed not in outside:
                 known = [*environment.sandboxes, *environment.jobs]
                 yield at, f"there is no sandbox or job {needed!r} in this file" + did_you_mean(needed, known)

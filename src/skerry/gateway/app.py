@@ -88,10 +88,12 @@ class Gateway:
             )
         self._web_door = WebDoor(self.registry, entrants)
         self._web_guests = WebGuests(str(settings.streams_socket))
+        allowances = Allowances(self._reporter.gateway, self.control, clock.monotonic_s)
+        self._reporter.on_heard = allowances.heard
         self.services = Services(
             self.registry,
             entrants,
-            Allowances(self._reporter.gateway, self.control, clock.monotonic_s),
+            allowances,
             meter,
             Journal(sys.stderr, on=settings.log_level in ("debug", "info")),
             clock.monotonic_s,

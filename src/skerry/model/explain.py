@@ -115,7 +115,7 @@ def _say(model: Any, found: Mapping[str, Any]) -> str:
         return f"at most {found['ctx']['max_length']} are allowed"
     if kind == "too_short" and isinstance(given, list | dict):
         return f"at least {found['ctx']['min_length']} is needed"
-    message = KINDS[kind] if kind in KINDS else message
+    message = KINDS.get(kind) or message
     if not found["loc"]:
         return message
     if kind == WITHHELD or isinstance(given, dict | list):

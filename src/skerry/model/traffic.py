@@ -49,6 +49,8 @@ class ServiceRoute(Told):
     replicas: list[RouteReplica] = []
     wakes: bool = False
     """It is at zero: who asks is held, and control is told."""
+    off: bool = False
+    """It is declared to have no replicas: who asks is told so, and nobody is held."""
     canary: float = 0.0
     watched: list[str] = []
     """Keys of targets of its autoscaler that its engines tell: they are asked for them, be there only one."""
@@ -110,6 +112,8 @@ class UsageReport(Told):
     gateway: str
     number: int
     metered: list[Metered]
+    spent: dict[str, int] = {}
+    """Tokens, by id of whose budget they are of: a name may be another's by now, or a key's too."""
 
 
 class Take(Told):
@@ -122,6 +126,8 @@ class Take(Told):
     tokens: int = 0
     concurrency: int = 0
     """That it holds altogether, for as long as it reports."""
+    set_aside: int = 0
+    """Tokens of a budget that it has for requests under way, or that were used and not told yet."""
 
 
 class Taken(Told):
@@ -137,5 +143,7 @@ class Taken(Told):
     """Until there is more again."""
     spent: bool = False
     """The budget is: more never comes."""
+    budget_left: int | None = None
+    """What nobody has set aside of it. None: there is none."""
     gateways: int = 1
     """That take parts of it now. While control is down each goes on with an equal share of what a minute has."""

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from skerry.model.token import Limits, Metered
 from skerry.model.traffic import Take, Taken, UsageReport
-from skerry.store.service_tables import held, taken, usage, usage_reports
+from skerry.store.service_tables import held, set_aside, taken, usage, usage_reports
 
 if TYPE_CHECKING:
     from skerry.store.transaction import Transaction
@@ -21,8 +21,10 @@ REPORT_S_MAX = 86_400.0
 USAGE_S_MAX = 400 * 86_400
 HELD_S = 5.0
 """Requests at once are given for so long; a gateway asks again well before."""
+SET_ASIDE_S = 60.0
+"""Tokens of a budget are kept for a gateway for so long; it says again well before that it has some."""
 LIMITS_LOCK = 0x5CE77A
-"""PostgreSQL's advisory lock: of two gateways that take at once, one must see what the other got."""
+"""PostgreSQL's advisory lock."""
 COUNTS = ("requests", "errors", "prompt_tokens", "cached_tokens", "completion_tokens", "seconds")
 
 
@@ -38,7 +40,6 @@ class Metering:
         fresh = insert(usage_reports).values(seen).on_conflict_do_nothing().returning(usage_reports.c.number)
         if await transaction.connection.scalar(fresh) is None:
             return False
-        spent: dict[str, int] = {}
         # In one order by whoever counts: of two control programs neither may wait for a row that the other has.
         for each in sorted(report.metered, key=lambda one: (one.service, one.model, one.client, one.hour)):
             row = {
@@ -53,10 +54,8 @@ class Metering:
             more = {name: usage.c[name] + made.excluded[name] for name in COUNTS}
             keys = ["project", "service", "model", "client", "hour_s"]
             await transaction.connection.execute(made.on_conflict_do_update(index_elements=keys, set_=more))
-            if each.client:
-                spent[each.client] = spent.get(each.client, 0) + each.prompt_tokens + each.completion_tokens
-        for client, count in sorted(spent.items()):
-            await transaction.tokens.spend(client, transaction.project, count)
+        for token, count in sorted(report.spent.items()):
+            await transaction.tokens.spend(token, count)
         return True
 
     async def list(self, *, service: str | None = None, since: datetime, limit: int) -> list[Metered]:
@@ -83,26 +82,51 @@ class Metering:
     async def take(self, asked: Take, limits: Limits, spent: int) -> Taken:
         """A part of what is left of this minute of the clock; what is not spent by its end is void, so that no minute
         ever has more than the limit, however many gateways there are."""
-        transaction = self._transaction
-        if not transaction.is_sqlite:
-            await transaction.connection.execute(text(f"SELECT pg_advisory_xact_lock({LIMITS_LOCK})"))
-        now_s = transaction.now.timestamp()
+        await self.lock()
+        now_s = self._transaction.now.timestamp()
         left_s = MINUTE_S - now_s % MINUTE_S
-        given = await self._of_minute(asked, limits, spent, int(now_s) // MINUTE_S)
+        budget = (
+            None if limits.budget_tokens is None else await self._budget(asked, limits.budget_tokens - spent, now_s)
+        )
+        given = await self._of_minute(asked, limits, budget, int(now_s) // MINUTE_S)
+        if budget is not None:
+            await self._set_aside(asked, asked.set_aside + given.tokens, now_s)
+            budget -= given.tokens
         concurrency = await self._at_once(asked, limits.concurrency, now_s)
         is_spent = limits.budget_tokens is not None and spent >= limits.budget_tokens
         told = {"concurrency": concurrency, "for_s": min(left_s, HELD_S), "resets_s": left_s, "spent": is_spent}
-        return given.model_copy(update=told)
+        return given.model_copy(update={**told, "budget_left": budget})
 
-    async def _of_minute(self, asked: Take, limits: Limits, spent: int, minute: int) -> Taken:
+    async def lock(self) -> None:
+        """Of two gateways that take at once, one sees what the other got."""
+        if not self._transaction.is_sqlite:  # which has one writer at a time anyway
+            await self._transaction.connection.execute(text(f"SELECT pg_advisory_xact_lock({LIMITS_LOCK})"))
+
+    async def _budget(self, asked: Take, left: int, now_s: float) -> int:
+        """What may be given of it: without what was given before and has not been told as used."""
+        c = set_aside.c
+        others = select(func.coalesce(func.sum(c.tokens), 0)).where(
+            c.client == asked.client, c.gateway != asked.gateway, c.until_s >= now_s
+        )
+        return max(0, left - asked.set_aside - int(await self._transaction.connection.scalar(others) or 0))
+
+    async def _set_aside(self, asked: Take, tokens: int, now_s: float) -> None:
+        c, connection = set_aside.c, self._transaction.connection
+        mine = (c.client == asked.client) & (c.gateway == asked.gateway)
+        await connection.execute(delete(set_aside).where(c.client == asked.client, mine | (c.until_s < now_s)))
+        if tokens:
+            row = {"client": asked.client, "gateway": asked.gateway, "tokens": tokens, "until_s": now_s + SET_ASIDE_S}
+            await connection.execute(set_aside.insert(), [row])
+
+    async def _of_minute(self, asked: Take, limits: Limits, budget: int | None, minute: int) -> Taken:
         c, connection = taken.c, self._transaction.connection
         mine = (c.client == asked.client, c.minute == minute)
         row = (await connection.execute(select(c.requests, c.tokens).where(*mine))).first()
         had_requests, had_tokens = (row[0], row[1]) if row is not None else (0, 0)
         requests = _part(asked.requests, limits.requests_per_minute, had_requests)
         tokens = _part(asked.tokens, limits.tokens_per_minute, had_tokens)
-        if limits.budget_tokens is not None:
-            tokens = max(0, min(tokens, limits.budget_tokens - spent))
+        if budget is not None:
+            tokens = min(tokens, budget)
         if row is None:
             await connection.execute(delete(taken).where(c.client == asked.client))  # of the minutes before
             new = {"client": asked.client, "minute": minute, "requests": requests, "tokens": tokens}

@@ -290,6 +290,15 @@ async def _traffic(connection: AsyncConnection) -> None:
     await connection.execute(text("CREATE INDEX ix_traffic_reports_at_s ON traffic_reports (at_s)"))
 
 
+async def _budgets(connection: AsyncConnection) -> None:
+    await connection.execute(
+        text(
+            "CREATE TABLE set_aside (client VARCHAR(32) NOT NULL, gateway VARCHAR(64) NOT NULL, tokens BIGINT NOT NULL,"
+            " until_s FLOAT NOT NULL, PRIMARY KEY (client, gateway))"
+        )
+    )
+
+
 STEPS: tuple[Step, ...] = (
     _applied,
     _ranges_as_rules,
@@ -305,6 +314,7 @@ STEPS: tuple[Step, ...] = (
     _evictions,
     _models,
     _traffic,
+    _budgets,
 )
 """Append-only: the N-th entry leads from version N to N+1. A step writes its own SQL and never uses `metadata`, which
 is always the newest; change `tables.py` and add the step together. A model that allows less than before needs a step

@@ -118,6 +118,16 @@ held = Table(
 )
 """How many requests at once of a token each gateway may have, as long as it says so."""
 
+set_aside = Table(
+    "set_aside",
+    metadata,
+    Column("client", String(32), primary_key=True),
+    Column("gateway", String(64), primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+    Column("until_s", Float, nullable=False),
+)
+"""Tokens of a token's budget that each gateway may still use, or has used and not told."""
+
 traffic_reports = Table(
     "traffic_reports",
     metadata,

@@ -103,11 +103,10 @@ class Tokens:
         now_s = self._transaction.now.timestamp()
         await self._transaction.connection.execute(update(tokens).where(_C.id.in_(list(ids))).values(used_at=now_s))
 
-    async def spend(self, name: str, project: str, count: int) -> None:
+    async def spend(self, token_id: str, count: int) -> None:
         """So many more tokens of its budget are gone."""
-        await self._transaction.connection.execute(
-            update(tokens).where(_C.project == project, _C.name == name, ~_C.revoked).values(spent=_C.spent + count)
-        )
+        query = update(tokens).where(_C.id == token_id).values(spent=_C.spent + count)
+        await self._transaction.connection.execute(query)
 
 
 def _read(row: Sequence[Any]) -> Token:

@@ -188,6 +188,45 @@ async def test_concurrency_and_budget(make_world: Any, engines: list[Engine]) ->
     assert (status, json.loads(body)["error"]["code"]) == (429, "insufficient_quota")
 
 
+async def test_what_is_used_of_a_budget_is_not_there_again_before_it_is_told(
+    make_world: Any, engines: list[Engine]
+) -> None:
+    world: World = await make_world(service(engines[0]))
+    world.access[TOKEN] = Access(project="default", client="t", id="t", limits=Limits(budget_tokens=600))
+    world.taken = lambda take: Taken(requests=0, tokens=take.tokens, concurrency=0, for_s=60, budget_left=0)
+    caller = await client(world)
+
+    def takes() -> list[Take]:
+        return [each for each in world.told if isinstance(each, Take)]
+
+    assert (await caller.ask(request(key=TOKEN)))[0] == 200
+    assert (await caller.ask(request(key=TOKEN)))[0] == 200
+    first, second = [each for each in takes() if each.tokens]
+    assert (first.set_aside, second.set_aside) == (0, first.tokens), "of which 10 are used, and not told"
+    await world.gateway._reporter.usage()
+    [report] = [each for each in world.told if isinstance(each, UsageReport)]
+    assert report.spent == {"t": 20}
+    # Said without being asked: what was told is not kept any more.
+    await until(lambda: takes()[-1].set_aside == first.tokens + second.tokens - 20)
+    [(_, allowance)] = world.gateway.services.allowances._by_id.values()
+    allowance._void_s = 0
+    world.taken = lambda take: Taken(requests=0, tokens=0, concurrency=0, for_s=0, budget_left=5)
+    status, _, body = await caller.ask(request(key=TOKEN))
+    assert (status, json.loads(body)["error"]["code"]) == (429, "insufficient_quota")
+    assert "less is left of this token's budget" in json.loads(body)["error"]["message"]
+
+
+async def test_a_service_that_is_scaled_to_0_holds_nobody(make_world: Any, engines: list[Engine]) -> None:
+    world: World = await make_world(service(engines[0]))
+    caller = await client(world)
+    assert (await caller.ask(request()))[0] == 200
+    world.news.put_nowait(RouteNews(service=service(off=True)))
+    await until(lambda: world.gateway.registry.all()[0].route.off)
+    status, _, body = await caller.ask(request())
+    assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
+    assert "is scaled to 0" in json.loads(body)["error"]["message"]
+
+
 async def test_while_control_is_down_each_gateway_has_its_share(make_world: Any, engines: list[Engine]) -> None:
     world: World = await make_world(service(engines[0]))
     limits = Limits(requests_per_minute=6)

@@ -294,11 +294,17 @@ async def roll(tx: Transaction, service: Service, asked: RolloutRequest) -> Serv
         case RolloutAction.PAUSE:
             phase = Phase.PAUSED
             if rollout.phase is not Phase.GOING_ON:
-                raise Conflict(f"the rollout of {service.name} does not go on: it is {rollout.phase.value}")
+                raise Conflict(
+                    f"the rollout of {service.name} is {rollout.phase.value}, there is nothing to pause; "
+                    + ("promote or abort it" if rollout.phase is Phase.READY else "resume or abort it")
+                )
         case _:
             phase = Phase.GOING_ON
             if rollout.phase not in (Phase.PAUSED, Phase.STOPPED):
-                raise Conflict(f"the rollout of {service.name} is {rollout.phase.value}; there is nothing to resume")
+                raise Conflict(
+                    f"the rollout of {service.name} is {rollout.phase.value}, there is nothing to resume"
+                    + ("; promote or abort it" if rollout.phase is Phase.READY else "")
+                )
             await _drain(tx, service, rollout.revision, failed=True)
     after = rollout.model_copy(update={"phase": phase, "reason": None, "since": tx.now})
     event = "rollout-paused" if phase is Phase.PAUSED else "rollout-resumed"

@@ -17,6 +17,8 @@ ANSWER_TOKENS = 512
 SPARE_SHARE = 60
 """A part is a second's worth of what a minute has, or as much as is needed now."""
 MINUTE_S = 60.0
+KEPT_S = 30.0
+"""Half as long as control keeps a part of a budget for who does not say that it is still there."""
 ALLOWANCES_MAX = 10_000
 
 
@@ -50,6 +52,11 @@ class Allowance:
         self._void_s = self._held_until_s = 0.0
         """When what is left of a part is void, and when control takes back what we hold of the concurrency."""
         self._concurrency = self._running = 0
+        self._reserved = self._untold = 0
+        """Tokens set aside for requests under way, and used ones that control does not know of yet."""
+        self._told_aside = 0
+        self._told_aside_s = 0.0
+        """What control keeps of the budget for us, and since when."""
         self._told = Taken(requests=0, tokens=0, concurrency=0, for_s=0)
         self._told_s = -MINUTE_S
         self._share_from_s = 0.0
@@ -77,6 +84,12 @@ class Allowance:
         self._running -= 1
         if self.counts_tokens:
             self._tokens += asker.reserved - tokens
+            self._reserved -= asker.reserved
+            self._untold += tokens
+
+    def heard(self, tokens: int) -> None:
+        """Control knows of so many that were used."""
+        self._untold = max(0, self._untold - tokens)
 
     def headers(self) -> bytes:
         """As OpenAI names them."""
@@ -111,13 +124,27 @@ class Allowance:
         self._requests -= 1
         self._tokens -= tokens
         self._running += 1
+        self._reserved += tokens
         asker.reserved = tokens
         return True
+
+    def _aside(self) -> int:
+        """What nobody else may have of the budget."""
+        if self.limits.budget_tokens is None:
+            return 0
+        unspent = max(0, self._tokens) if self._now_s() < self._void_s else 0
+        return self._reserved + self._untold + unspent
+
+    def _is_kept(self, aside: int) -> None:
+        self._told_aside, self._told_aside_s = aside, self._now_s()
 
     async def _ask(self) -> None:
         down: SkerryError | None = None
         try:
-            self._learn(await self._control.take(self._wish()))
+            wish = self._wish()
+            taken = await self._control.take(wish)
+            self._is_kept(wish.set_aside + taken.tokens)
+            self._learn(taken)
         except Unavailable as error:
             down = error
             self._share()
@@ -144,6 +171,7 @@ class Allowance:
             requests=max(count, (limits.requests_per_minute or 0) // SPARE_SHARE) if wants_requests else 0,
             tokens=max(needed, per_minute // SPARE_SHARE) if self.counts_tokens else 0,
             concurrency=self._running + count if limits.concurrency is not None else 0,
+            set_aside=self._aside(),
         )
 
     def _learn(self, taken: Taken) -> None:
@@ -178,6 +206,11 @@ class Allowance:
         spent = LimitReached("the budget of this token is spent; ask its owner for more", field="budget")
         if told.spent:
             return spent
+        if told.budget_left is not None and told.budget_left + max(0, self._tokens) < asker.tokens_expected:
+            say = (
+                "less is left of this token's budget than this request may use; lower max_tokens, or ask for more of it"
+            )
+            return LimitReached(say, field="budget")
         wait_s = max(1.0, told.resets_s)
         if limits.concurrency is not None and self._running >= self._concurrency:
             say = f"this token may have {limits.concurrency} requests at once, and has as many; try again"
@@ -193,19 +226,23 @@ class Allowance:
         return LimitReached(say, retry_after_s=wait_s)
 
     def look(self) -> None:
-        """Give back what is held of the concurrency and not used, so that other gateways may have it, and say that the
-        rest is still held before control forgets it."""
-        if self.limits.concurrency is None or self._asking is not None:
+        """Give back what is held of the concurrency or of the budget and not used, so that other gateways may have it,
+        and say that the rest is still held before control forgets it."""
+        limits, aside = self.limits, self._aside()
+        if self._asking is not None or (limits.concurrency is None and limits.budget_tokens is None):
             return
         is_late = self._running > 0 and self._now_s() > self._held_until_s - self._told.for_s / 2
-        if self._concurrency > self._running or is_late:
+        holds_more = limits.concurrency is not None and (self._concurrency > self._running or is_late)
+        keeps_more = self._told_aside > aside or (aside > 0 and self._now_s() > self._told_aside_s + KEPT_S)
+        if holds_more or keeps_more:
             self._asking = asyncio.get_running_loop().create_task(self._hold_less())
 
     async def _hold_less(self) -> None:
         self._concurrency = min(self._concurrency, self._running)
-        take = Take(gateway=self._gateway, client=self._id, concurrency=self._running)
+        take = Take(gateway=self._gateway, client=self._id, concurrency=self._running, set_aside=self._aside())
         try:
             taken = await self._control.take(take)
+            self._is_kept(take.set_aside)
             self._concurrency = taken.concurrency
             self._held_until_s = self._now_s() + taken.for_s
         except Unavailable:
@@ -222,6 +259,13 @@ class Allowances:
         self._control = control
         self._now_s = now_s
         self._by_id: dict[str, tuple[Access, Allowance | None]] = {}
+
+    def heard(self, spent: dict[str, int]) -> None:
+        """Control knows of these tokens, by id of whose they are."""
+        for client, tokens in spent.items():
+            allowance = self._by_id.get(client, (None, None))[1]
+            if allowance is not None:
+                allowance.heard(tokens)
 
     def of(self, access: Access) -> Allowance | None:
         """None: there is no limit."""

@@ -104,6 +104,7 @@ class _Use:
 class Meter:
     def __init__(self) -> None:
         self._uses: dict[tuple[str, str, str], _Use] = {}
+        self._spent: dict[str, int] = {}
 
     def ended(self, call: Call, service: Service, used: Used, now_s: float) -> None:
         counts = service.counts
@@ -131,6 +132,10 @@ class Meter:
                 if len(counts.each_s) < SAMPLES_MAX:
                     counts.each_s.append(each_s)
         access = call.access
+        if not call.first_s and not failed:
+            return  # refused here: nothing was used
+        if access is not None:
+            self._spent[access.id] = self._spent.get(access.id, 0) + used.prompt + used.completion
         whose = (service.route.id, call.model, access.client if access is not None else "")
         use = self._uses.get(whose)
         if use is None:
@@ -143,6 +148,11 @@ class Meter:
         use.cached += used.cached
         use.completion += used.completion
         use.seconds += took_s
+
+    def take_spent(self) -> dict[str, int]:
+        """Tokens since the last time, by id of the token or key."""
+        spent, self._spent = self._spent, {}
+        return {client: count for client, count in spent.items() if count}
 
     def take(self, now: datetime) -> list[Metered]:
         """What was used since the last time."""

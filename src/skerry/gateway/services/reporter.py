@@ -41,6 +41,8 @@ class Reporter:
         self._meter = meter
         self._monotonic_s = monotonic_s
         self._now = now
+        self.on_heard: Callable[[dict[str, int]], None] = lambda _: None
+        """Told what control knows now of what was spent."""
         self._unheard: deque[UsageReport] = deque()
         self._number = 0
         self._urgent = asyncio.Event()
@@ -81,10 +83,13 @@ class Reporter:
             metered = self._meter.take(self._now())
             if metered:
                 self._number += 1
-                self._unheard.append(UsageReport(gateway=self.gateway, number=self._number, metered=metered))
+                spent = self._meter.take_spent()
+                self._unheard.append(
+                    UsageReport(gateway=self.gateway, number=self._number, metered=metered, spent=spent)
+                )
         try:
             while self._unheard:
                 await self._control.hear_usage(self._unheard[0])
-                self._unheard.popleft()
+                self.on_heard(self._unheard.popleft().spent)
         except Unavailable:
             pass

@@ -147,6 +147,9 @@ class Service:
                 replica.candidate.role = each.role.value
         self._had = self._had or bool(self.replicas)
         self._reopen()
+        if route.off:
+            for waiter in self._take_all():
+                waiter.give_up(self._is_off(), 503)
 
     def adopt(self, before: Service) -> None:
         """Who waited there waits here, and what was counted goes on: only the policy is another."""
@@ -250,6 +253,9 @@ class Service:
     def _hold(self, waiter: Waiter) -> None:
         holding = self.route.routing.holding
         name = self.route.name
+        if self.route.off:
+            waiter.give_up(self._is_off(), 503)
+            return
         if not self.replicas and not self.route.wakes and not self._had:
             say = f"service {name} has no replica that can serve; try again"
             waiter.give_up(Unavailable(say, retry_after_s=RETRY_S), 503)
@@ -266,6 +272,12 @@ class Service:
         if not self.replicas and not self.wanted:
             self.wanted = True
             self.on_wanted(self)
+
+    def _is_off(self) -> Unavailable:
+        name = self.route.name
+        return Unavailable(
+            f"service {name} is scaled to 0; whoever runs it starts it with: skerry service scale {name} 1"
+        )
 
     def serve(self) -> None:
         """Those who wait, as far as there is room: by priority, then whoever got least."""

@@ -341,7 +341,8 @@ class _Decision:
     def _say(self) -> None:
         plan, service = self._plan, self._service
         after = service.model_copy(update=plan.changes)
-        found = status_of(after, self._facts.boxes, self._now)
+        staying = [box for box in self._facts.boxes if box not in plan.drain and box not in plan.delete]
+        found = status_of(after, staying, self._now)
         if found.health is not service.status:
             plan.changes["status"] = found.health
             plan.told.append((found.health.value, found.reason or ""))
