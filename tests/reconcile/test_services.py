@@ -180,6 +180,7 @@ async def test_a_new_revision_takes_over_one_by_one_with_never_fewer_than_wanted
     await desk.update(env={"V": "2"})
     service = await desk.cloud.until(look, lambda service: service.operation is None)
     assert (service.serving, service.revision, service.rollout) == (2, 2, None)
+    assert service.ready == 3, "and none of those that go"
     assert fewest == 3
     boxes = await desk.until_boxes(lambda boxes: len(boxes) == 3)
     assert revisions(boxes) == [2, 2, 2]

@@ -209,6 +209,7 @@ async def test_what_is_used_of_a_budget_is_not_there_again_before_it_is_told(
     # Said without being asked: what was told is not kept any more.
     await until(lambda: takes()[-1].set_aside == first.tokens + second.tokens - 20)
     [(_, allowance)] = world.gateway.services.allowances._by_id.values()
+    assert allowance is not None
     allowance._void_s = 0
     world.taken = lambda take: Taken(requests=0, tokens=0, concurrency=0, for_s=0, budget_left=5)
     status, _, body = await caller.ask(request(key=TOKEN))
