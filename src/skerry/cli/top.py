@@ -54,10 +54,11 @@ def top(invocation: Invocation, once: bool, every: float) -> None:
 
 def look(invocation: Invocation) -> Look:
     found = invocation.run(flows.gather(lambda token: services.list_page(limit=flows.PAGE_ITEMS, page_token=token)))
+    machines: list[Any] = []
     try:
         machines = invocation.run(flows.gather(lambda token: nodes.list_page(page_token=token)))
     except Forbidden:
-        machines = []  # they are the operator's to see
+        pass  # they are the operator's to see
     counts = {
         state: len(invocation.ask(jobs.list_page(state=state, limit=COUNTED_MAX))["items"]) for state in JOB_STATES
     }
@@ -67,8 +68,8 @@ def look(invocation: Invocation) -> Look:
 def rows(seen: Look) -> list[list[str]]:
     def busy(service: Any) -> tuple[float, str]:
         signals = part(service, "signals")
-        asked = [float(signals.get(name, 0)) for name in ("in_flight", "waiting", "requests_per_s")]
-        return -sum(asked), service["name"]
+        asked: float = sum(signals.get(name, 0) for name in ("in_flight", "waiting", "requests_per_s"))
+        return -asked, service["name"]
 
     return [row(each, ready(each)) for each in sorted(seen.services, key=busy)]
 

@@ -144,9 +144,22 @@ class PrefixIndex:
         return kept
 
     def _cut(self, replica: str, most: int) -> None:
-        kept = self._kept[replica]
-        while self._sizes[replica] > most:
-            self._release(replica, *kept.popitem(last=False))
+        over = self._sizes[replica] - most
+        if over <= 0:
+            return
+        # What `_release` does, over all of them at once: once an index is full, each new prompt pushes out as much.
+        kept, holders, others = self._kept[replica], self._holders, ~self._bits[replica]
+        freed = 0
+        while freed < over:
+            block, was = kept.popitem(last=False)
+            freed += was % _USE
+            left = holders[block] & others
+            if left:
+                holders[block] = left
+            else:
+                del holders[block]
+        self._entries -= freed
+        self._sizes[replica] -= freed
 
     def _release(self, replica: str, block: int, was: int) -> None:
         size = was % _USE
