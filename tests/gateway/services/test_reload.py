@@ -6,7 +6,9 @@ import asyncio
 import os
 import re
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from skerry.model.traffic import Access, Take, Taken
 from tests.gateway.conftest import TOKEN, World
 from tests.gateway.services.conftest import LAST, Engine, client, event, request, service
 from tests.gateway.services.supervised import gone, supervised
+from tests.gateway.test_tls import certificate
 
 pytestmark = pytest.mark.anyio
 MakeWorld = Callable[..., Awaitable[World]]
@@ -70,6 +73,36 @@ async def test_a_stream_goes_on_while_the_gateway_is_replaced(make_world: MakeWo
         await gone(before)
         fresh = await client(world)
         assert (await fresh.ask(request()))[0] == 200
+
+
+async def shown_to(world: World) -> bytes:
+    """The certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", world.port, ssl=context)
+    found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.transport.abort()
+    return found
+
+
+async def test_a_renewed_certificate_comes_in_and_a_broken_one_does_not(make_world: MakeWorld, tmp_path: Path) -> None:
+    made, key = certificate(tmp_path)
+    world = await make_world(url_certificate=made, url_key=key)
+    async with supervised(world) as served:
+        before, first = await served.pids(), await shown_to(world)
+        good = made.read_text()
+        made.write_text("nothing")
+        served.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(30):
+            while "cannot be replaced" not in served.log.read_text():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        made.write_text(good)
+        assert (await served.pids(), await shown_to(world)) == (before, first), "the one that was there goes on"
+        certificate(tmp_path)
+        await served.reload()
+        async with asyncio.timeout(10):
+            while await shown_to(world) == first:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
 
 async def test_a_gateway_that_is_killed_lets_nobody_be_refused(make_world: MakeWorld, engines: list[Engine]) -> None:
