@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from skerry.clock import Clock
 from skerry.control.reconcile.services.asked import Moment, Seen
@@ -26,6 +27,7 @@ MARGIN_S = 1.0
 MARGIN_WITH_OTHERS_S = MARGIN_S + LOOK_EVERY_S
 """The same where the gateway may hear it from another control program, which looks so often for what others wrote."""
 RECENT_S = 5.0
+SHUFFLED_S = 10.0
 KEPT_S = 3900.0
 """As long as the longest window of an autoscaler, and a little."""
 KEPT_MAX = 4000
@@ -114,9 +116,9 @@ class TrafficBook:
     def does_not_see(self, service: str, key: str, why: str) -> None:
         self._unseen.setdefault(service, {})[key] = why
 
-    def seen(self, service: str) -> list[Seen]:
-        """Oldest first, of all keys."""
-        return list(self._seen.get(service, ()))
+    def seen(self, service: str, last_s: float) -> list[Seen]:
+        """Of all keys."""
+        return _last(self._seen.get(service), self._clock.now().timestamp() - last_s)
 
     def unseen(self, service: str) -> dict[str, str]:
         """Key -> why nothing is known of it, where somebody said so."""
@@ -159,9 +161,9 @@ class TrafficBook:
         """When it last had any request."""
         return self._asked_at.get(service)
 
-    def history(self, service: str) -> list[Moment]:
-        """Oldest first; several gateways each have their own."""
-        return list(self._history.get(service, ()))
+    def history(self, service: str, last_s: float) -> list[Moment]:
+        """Several gateways each have their own."""
+        return _last(self._history.get(service), self._clock.now().timestamp() - last_s)
 
     def gateways(self) -> int:
         return len(list(self._present()))
@@ -174,8 +176,7 @@ class TrafficBook:
     def signals(self, service: str) -> Signals | None:
         """Of the last seconds. None: nothing is known."""
         told = [each.services[service] for each in self._present() if service in each.services]
-        now_s = self._clock.now().timestamp()
-        recent = [each for each in self._history.get(service, ()) if each.at_s > now_s - RECENT_S]
+        recent = self.history(service, RECENT_S)
         if not told and not recent:
             return None
         ttft = sorted(sample for each in recent for sample in each.ttft_s)
@@ -198,6 +199,21 @@ class TrafficBook:
         for kept in (self._history, self._seen, self._unseen, self._wanted_at, self._asked_at):
             for service in [each for each in kept if each not in services]:
                 del kept[service]
+
+
+T = TypeVar("T", Moment, Seen)
+
+
+def _last(kept: deque[T] | None, since_s: float) -> list[T]:
+    """Oldest first, and not all of an hour: each service is decided on each second. Those of other control programs
+    come a little later than ours."""
+    found: list[T] = []
+    for each in reversed(kept or ()):
+        if each.at_s < since_s - SHUFFLED_S:
+            break
+        if each.at_s > since_s:
+            found.append(each)
+    return found[::-1]
 
 
 def _quantile(ordered: list[float], share: float) -> float | None:

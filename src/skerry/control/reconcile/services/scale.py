@@ -45,11 +45,12 @@ class ScaleServices:
         for service in found:
             assert service.spec.scaling is not None
             asked_at, held_at = self._book.asked_at(service.id), self._book.wanted_at(service.id)
+            last_s = max(service.spec.scaling.window, service.spec.scaling.panic_window)
             since = max(self._book.since, service.created_at)
             wished = wish(
                 Asked(
                     scaling=service.spec.scaling,
-                    history=self._book.history(service.id),
+                    history=self._book.history(service.id, last_s),
                     since_s=since.timestamp(),
                     current=service.wanted,
                     ready=service.ready,
@@ -58,7 +59,7 @@ class ScaleServices:
                     now=now,
                     start_s=start_s(service),
                     memory=self._memories[service.id],
-                    seen=self._book.seen(service.id),
+                    seen=self._book.seen(service.id, last_s),
                     unseen=self._book.unseen(service.id),
                 )
             )
