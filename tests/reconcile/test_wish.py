@@ -133,6 +133,14 @@ def test_an_objective_that_is_missed_wants_more_in_proportion() -> None:
     given = {"since_s": 0.0, "ready": 3, "asked_s": NOW_S, "held_s": None, "now": NOW}
     wished = wish(Asked(scaling=scaling, history=history, current=3, **given))  # pyright: ignore[reportArgumentType]
     assert wished.replicas == 6
+    given["ready"] = 6
+    more = wish(Asked(scaling=scaling, history=history, current=6, memory=wished.memory, **given))  # pyright: ignore[reportArgumentType]
+    assert more.replicas == 6, "what was too slow with three says nothing of six"
+    assert more.memory.ready_since_s == NOW_S
+    slow = [*history, Moment(at_s=NOW_S + 9, seconds=1, in_flight=1, waiting=0, ttft_s=(0.75,) * 20)]
+    given["now"] = NOW + timedelta(seconds=10)
+    still = wish(Asked(scaling=scaling, history=slow, current=6, memory=more.memory, **given))  # pyright: ignore[reportArgumentType]
+    assert still.replicas == 9
 
 
 def test_what_is_read_of_replicas_asks_for_as_many_as_share_it_well() -> None:

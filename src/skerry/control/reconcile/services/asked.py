@@ -44,6 +44,10 @@ class Memory:
     panic_until_s: float = 0.0
     served_s: float | None = None
     """How long a request takes while replicas have no more to do than they should. None: not known yet."""
+    ready: int | None = None
+    """Replicas there were. None: nothing was decided before."""
+    ready_since_s: float = 0.0
+    """As many as those."""
 
 
 @dataclass(frozen=True)

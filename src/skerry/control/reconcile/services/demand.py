@@ -80,7 +80,12 @@ def _of(target: Target, asked: Asked, window_s: float) -> Demand | None:
 
 
 def _objective(target: Target, asked: Asked, recent: Sequence[Moment]) -> Demand | None:
-    is_ttft = target.signal is Signal.TTFT
+    memory, is_ttft = asked.memory, target.signal is Signal.TTFT
+    if memory.ready not in (None, asked.ready):
+        return None
+    if asked.now.timestamp() - memory.ready_since_s < asked.scaling.panic_window:
+        return None  # what was too slow with fewer says nothing of as many as there are now
+    recent = [each for each in recent if each.at_s > memory.ready_since_s]
     samples = sorted(one for each in recent for one in (each.ttft_s if is_ttft else each.tpot_s))
     if not samples:
         asks = any(each.in_flight or each.waiting or each.requests for each in recent)

@@ -45,7 +45,9 @@ def wish(asked: Asked) -> Wish:
     down_after_s = _down_after_s(asked)
     kept = tuple(each for each in asked.memory.wishes if each[0] > now_s - down_after_s)
     # What panic wanted is not remembered: it counts those who wait for replicas that start, and they are soon served.
-    memory = Memory((*kept, (now_s, raw)), panic_until_s, served_s(asked))
+    before = asked.memory
+    ready_since_s = before.ready_since_s if before.ready in (None, asked.ready) else now_s
+    memory = Memory((*kept, (now_s, raw)), panic_until_s, served_s(asked), asked.ready, ready_since_s)
     if now_s < panic_until_s:
         raw = max(raw, asked.current, _rounded(short.replicas, asked.current, scaling.tolerance))
         say = f"panic: {short.say}"
