@@ -2,12 +2,13 @@
 
     wait         prompts ahead of it there, at the speed at which that replica was seen to read them
     + prefill    of what is not cached there, times (1 + others / sharers)
-    + eviction   of what it pushes out there, by how likely that is asked for again, times (1 + others)
+    + eviction   of what it pushes out there, by how likely that is asked for again, times (16 + others)
     + load       of who is answered there and comes back
 
 `others` is who waits behind it: a second of work that a cache would have saved is a second more for everybody in the
 queue, so it grows with the queue. With nobody waiting an idle replica may as well compute a prompt again; in an
-overload caches decide, since work saved is what brings the queue down.
+overload caches decide, since work saved is what brings the queue down. What a replica is behind the others counts more
+then, too: with `others` alone one queue would grow to twice the next before anybody left it.
 
 `sharers` is how many prompts had the last block that matches. The end of a conversation had one, and whoever moves it
 computes all of it again for nobody else. A system prompt had hundreds: one more replica that has it soon pays off, so
@@ -33,10 +34,14 @@ OTHERS_MAX: Final = 100.0
 """With more than this a queue would not be balanced at all."""
 GROWS: Final = 4.0
 """Times its uncached blocks, that what comes in pushes out in the end: with each turn it brings more."""
+OTHERS_LATER: Final = 16.0
+"""`others` for what is pushed out, with an empty queue: it is asked for later, by more than one turn of its own."""
 FULL: Final = 0.5
 """Of a cache, from where on something is pushed out, more and more; answers, which are not counted, fill it too."""
 COMES_BACK: Final = 0.25
 """Usual prompts that one who is being answered stands for. It also keeps the memory of replicas evenly used."""
+EVEN: Final = 4.0
+"""Times what a replica's wait is above the mean, relative to it, that such a wait counts more in the deepest queue."""
 SAME_S: Final = 1e-6
 
 
@@ -74,9 +79,13 @@ class Auto(Predicting):
         others = min(OTHERS_MAX, OTHERS_LEAST + OTHERS_EACH * pending / self.uncached_tokens)
         prefill_times = 1 + others / self._sharers(ask, candidates, outlooks)
         come_back = COMES_BACK * self.uncached_tokens
+        mean_s = sum(outlook.wait_s for outlook in outlooks) / len(outlooks)
+        even = EVEN * (others / OTHERS_MAX) ** 2
         costs: list[float] = []
         for candidate, (_, wait_s, prefill_s) in zip(candidates, outlooks, strict=True):
-            evicted = (1 + others) * GROWS * self._pushed_out(candidate, now_s)
+            if wait_s > mean_s:
+                wait_s += even * wait_s * (wait_s / mean_s - 1)
+            evicted = (OTHERS_LATER + others) * GROWS * self._pushed_out(candidate, now_s)
             come_back_s = come_back * self._speeds.s_per_token(candidate)
             costs.append(wait_s + prefill_s * (prefill_times + evicted) + come_back_s * candidate.in_flight)
         return costs

@@ -40,14 +40,14 @@ class _Prefill(Predicting):
         super().routed(ask, replica, now_s)
         self._at[id(ask)] = replica
 
-    def done(self, ask: Ask, ttft_s: float | None) -> None:
+    def done(self, ask: Ask, ttft_s: float | None, now_s: float) -> None:
         """The first token came from where it is answered, soon after its prompt was computed here; or it failed."""
         replica = self._at.pop(id(ask), None)
         if replica is None:
             return
         if ttft_s is not None:
-            self.began(ask, replica, ttft_s, 0.0)
-        self.ended(ask, replica, ttft_s is not None, ttft_s, 0.0)
+            self.began(ask, replica, ttft_s, now_s)
+        self.ended(ask, replica, ttft_s is not None, ttft_s, now_s)
 
     def gone(self, replica: str) -> None:
         super().gone(replica)
@@ -88,11 +88,11 @@ class Disaggregated(Auto):
 
     def began(self, ask: Ask, replica: str, ttft_s: float, now_s: float) -> None:
         super().began(ask, replica, ttft_s, now_s)
-        self._prefill.done(ask, ttft_s)
+        self._prefill.done(ask, ttft_s, now_s)
 
     def ended(self, ask: Ask, replica: str, ok: bool, ttft_s: float | None, now_s: float) -> None:
         super().ended(ask, replica, ok, ttft_s, now_s)
-        self._prefill.done(ask, None)
+        self._prefill.done(ask, None, now_s)
 
     def stored(self, replica: str, ask: Ask) -> None:
         super().stored(replica, ask)

@@ -68,8 +68,7 @@ class Predicting(Remembering):
         candidate = candidates[at]
         self._turns.take(candidate)
         tokens = uncached(ask, outlook.matched)
-        ahead = candidate.prefill_tokens + tokens
-        self._chosen = (ask, candidate.id, ahead, outlook.wait_s + outlook.prefill_s)
+        self._chosen = (ask, candidate.id, tokens, outlook.wait_s + outlook.prefill_s)
         self.uncached_tokens = self.uncached_tokens * KEPT + tokens * (1 - KEPT)
         found = f"prefix {outlook.matched}/{len(ask.blocks)} blocks, {candidate.in_flight} in flight"
         return Choice(at, f"{why}, {found}", outlook.matched)
@@ -79,12 +78,12 @@ class Predicting(Remembering):
         self._adapters.sent(ask, replica)
         chosen, self._chosen = self._chosen, None
         if chosen is not None and chosen[0] is ask and chosen[1] == replica:
-            _, _, ahead, expected_s = chosen
-            self._speeds.sent(ask, replica, ahead)
+            _, _, tokens, expected_s = chosen
+            self._speeds.sent(ask, replica, tokens)
             self._pending.setdefault(replica, {})[id(ask)] = _Pending(now_s, expected_s)
 
     def began(self, ask: Ask, replica: str, ttft_s: float, now_s: float) -> None:
-        self._speeds.began(ask, replica, ttft_s)
+        self._speeds.began(ask, replica, ttft_s, now_s)
         self._pending.get(replica, {}).pop(id(ask), None)
 
     def ended(self, ask: Ask, replica: str, ok: bool, ttft_s: float | None, now_s: float) -> None:

@@ -1,11 +1,13 @@
 """How fast replicas read prompts, learned from when first tokens came.
 
-The time to a first token, over the tokens that had to be read until then: those that were ahead and its own that were
-not cached. Sums that fade rather than a mean of quotients: short prompts say little of speed.
+The time from one first token to the next, or from when a prompt came where nobody was ahead of it, over its tokens that
+were not cached. So what is learned is how fast it is now, also when who begins has waited for long. Sums that fade
+rather than a mean of quotients: of prompts that were read together the first to begin has all of the time.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Final
 
@@ -29,8 +31,10 @@ class Speeds:
         self._samples: dict[str, float] = {}
         self._all_seconds = 0.0
         self._all_tokens = 0.0
+        self._began_s: dict[str, float] = {}
+        """When the last first token came."""
         self._sent: OrderedDict[tuple[int, str], float] = OrderedDict()
-        """(request, replica) -> tokens to be read before its first token."""
+        """(request, replica) -> tokens of it to be read there."""
 
     @property
     def fleet_s_per_token(self) -> float:
@@ -48,28 +52,30 @@ class Speeds:
         return (own * samples + fleet * FLEET_SAMPLES) / (samples + FLEET_SAMPLES)
 
     def sent(self, ask: Ask, replica: str, tokens: float) -> None:
-        """`tokens`: to be read there until its first token."""
+        """`tokens`: of it, to be read there."""
         self._sent[id(ask), replica] = tokens
         if len(self._sent) > SENT_MAX:
             self._sent.popitem(last=False)
 
-    def began(self, ask: Ask, replica: str, ttft_s: float) -> None:
+    def began(self, ask: Ask, replica: str, ttft_s: float, now_s: float) -> None:
         tokens = self._sent.pop((id(ask), replica), 0.0)
-        if ttft_s <= 0 or tokens < TOKENS_LEAST:
+        took_s = min(ttft_s, now_s - self._began_s.get(replica, -math.inf))
+        self._began_s[replica] = now_s
+        if ttft_s <= 0 or took_s < 0 or tokens < TOKENS_LEAST:
             return
         for kept in (self._seconds, self._tokens, self._samples):
             kept[replica] = kept.get(replica, 0.0) * KEPT
-        self._seconds[replica] += ttft_s
+        self._seconds[replica] += took_s
         self._tokens[replica] += tokens
         self._samples[replica] += 1
-        self._all_seconds = self._all_seconds * KEPT + ttft_s
+        self._all_seconds = self._all_seconds * KEPT + took_s
         self._all_tokens = self._all_tokens * KEPT + tokens
 
     def ended(self, ask: Ask, replica: str) -> None:
         self._sent.pop((id(ask), replica), None)
 
     def gone(self, replica: str) -> None:
-        for kept in (self._seconds, self._tokens, self._samples):
+        for kept in (self._seconds, self._tokens, self._samples, self._began_s):
             kept.pop(replica, None)
         for key in [key for key in self._sent if key[1] == replica]:
             del self._sent[key]
