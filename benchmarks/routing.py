@@ -10,11 +10,13 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from peers.cache_aware import CacheAware
 from routing_fleet import Fleet, Result
+from routing_real import measure
 from routing_traces import Session, Shape, bailian, bailian_like, lines, mooncake, one_infinite_cache, synthetic
 
 from skerry.engines.simulator.profile import Profile
@@ -23,6 +25,8 @@ from skerry.gateway.routing.contract import Policy
 from skerry.model.service import PolicyName
 
 MOONCAKE: Final = Path(__file__).with_name("data") / "mooncake" / "conversation_trace_4000.jsonl.gz"
+MOONCAKE_STEP: Final = 650
+"""Requests by which the part of the trace that a seed has begins later: one part alone has one answer by chance."""
 SMALL: Final = Profile(blocks=5_700, sequences=64, batch_tokens=2048, slowness=6.0)
 """An 8B model in 8 bits on one L4, a sixth of an H100: 12 GB are left for the cache."""
 TIGHT: Final = Profile(blocks=3_500, sequences=64, batch_tokens=2048, slowness=6.0)
@@ -68,7 +72,12 @@ def cases(quick: bool, mooncake_file: Path, bailian_file: Path | None) -> list[C
         return Case(name, lambda seed: synthetic(shape, seed), replicas, profile)
 
     def of_mooncake(limit: int, faster: float, name: str) -> Case:
-        return Case(name, lambda seed: mooncake(lines(mooncake_file, limit // part), faster), 4, OFFLOADED)
+        def read(seed: int) -> list[Session]:
+            first = (seed - 1) * MOONCAKE_STEP // part
+            rows = islice(lines(mooncake_file, first + limit // part), first, None)
+            return mooncake(rows, faster)
+
+        return Case(name, read, 4, OFFLOADED)
 
     def of_bailian(sessions: int, faster: float, name: str) -> Case:
         def read(seed: int) -> list[Session]:
@@ -159,19 +168,23 @@ def plot(found: Mapping[str, Mapping[str, Result]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2, help="seeds of what is made up")
+    parser.add_argument("--rounds", type=int, default=3, help="seeds of what is made up, and parts of Mooncake's")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller, to see that it works")
     parser.add_argument("--only", default="", help="names of traces, with commas")
     parser.add_argument("--mooncake", type=Path, default=MOONCAKE, help="a trace in Mooncake's format")
     parser.add_argument("--bailian", type=Path, help="a trace in Bailian's format; without it one is made up")
+    parser.add_argument("--real", action="store_true", help="only the real sglang-router and our gateway, in real time")
     parser.add_argument("--plot", type=Path, help="a PNG to write")
     chosen = parser.parse_args()
+    if chosen.real:
+        measure(SMALL)
+        return
     wanted = set(filter(None, chosen.only.split(",")))
     seeds = range(1, 2 if chosen.quick else chosen.rounds + 1)
     found: dict[str, dict[str, Result]] = {}
     for case in cases(chosen.quick, chosen.mooncake, chosen.bailian):
         if not wanted or case.name in wanted:
-            found[case.name] = run(case, seeds if case.profile is not OFFLOADED else seeds[:1])
+            found[case.name] = run(case, seeds)
     figures(found)
     if chosen.plot:
         plot(found, chosen.plot)

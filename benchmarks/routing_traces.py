@@ -99,7 +99,8 @@ def mooncake(rows: Iterable[str], faster: float) -> list[Session]:
         prompt = max(1, found["input_length"])
         turn = Turn(tuple(blocks[: prompt // BLOCK_TOKENS]), prompt, max(1, found["output_length"]))
         sessions.append(Session(found["timestamp"] / 1000 / faster, (turn,), ""))
-    return sessions
+    began_s = sessions[0].at_s if sessions else 0.0
+    return [session._replace(at_s=session.at_s - began_s) for session in sessions]
 
 
 def bailian(rows: Iterable[str], faster: float) -> list[Session]:

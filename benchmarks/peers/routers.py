@@ -112,7 +112,7 @@ def mock(**paces: float) -> Program:
     return program
 
 
-def ours(backends: Sequence[int]) -> Program:
+def ours(backends: Sequence[int], engine: EngineName = EngineName.COMMAND) -> Program:
     """The gateway as it is served, told of one service with a control that answers from files."""
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="skerry-gw-", dir="/var/tmp"))
@@ -122,7 +122,7 @@ def ours(backends: Sequence[int]) -> Program:
         name=MODEL,
         project="default",
         state=ServiceState.ACTIVE,
-        engine=EngineName.COMMAND,
+        engine=engine,
         models=[MODEL],
         public=False,
         routing=Routing(policy=PolicyName.AUTO),
