@@ -44,6 +44,15 @@ async def test_a_model_is_fetched_once_listed_and_deleted(api: Api) -> None:
     failed(await api.call("GET", f"{MODELS}/qwen2.5-0.5b-v1"), 404, "not_found")
 
 
+async def test_one_that_is_the_same_takes_labels_and_is_found_by_them(api: Api) -> None:
+    made = (await pull(api)).json
+    for labels in ({"team": "a"}, {"team": "b"}, {}):
+        same = (await pull(api, labels=labels)).json
+        assert (same["id"], same["labels"]) == (made["id"], labels or {"team": "b"})
+    for label, count in (("team=b", 1), ("team=a", 0)):
+        assert len((await api.call("GET", f"{MODELS}?label={label}")).json["items"]) == count
+
+
 @pytest.mark.parametrize(
     ("source", "more"),
     [

@@ -184,7 +184,7 @@ def test_a_volume_that_has_left_the_file_is_told_and_kept() -> None:
     declared = scene(sandboxes={"web": {"image": "i:1"}}, volumes={"data": {}})
     volumes = {name: {"name": name, "labels": {}} for name in ("shop-data", "shop-old")}
     plan = make_plan(declared, KINDS, {"volumes": volumes})
-    assert (plan.kept, [step.key for step in plan.steps]) == (("shop-old",), ["web"])
+    assert (plan.kept, [step.key for step in plan.steps]) == ((("volumes", "shop-old"),), ["web"])
     assert make_plan(declared, KINDS, {"volumes": volumes}, ["web"]).kept == ()
 
 

@@ -165,6 +165,7 @@ def restart(invocation: Invocation, names: tuple[str, ...], files: tuple[str, ..
 @command("destroy")
 @click.option("--force", is_flag=True, help="Do not ask, and delete protected ones too.")
 @click.option("--volumes", is_flag=True, help="Its volumes too, with all that is in them.")
+@click.option("--models", is_flag=True, help="Its models too.")
 @yes_option
 @file_options
 @names_argument
@@ -175,10 +176,11 @@ def destroy(
     profiles: tuple[str, ...],
     force: bool,
     volumes: bool,
+    models: bool,
     yes: bool,
 ) -> None:
     """Delete the sandboxes of skerry.yaml with disks and checkpoints, its services, jobs, networks and queues. Volumes
-    stay.
+    and models stay.
 
     NAMES: only these sandboxes, jobs and services. Without names, what has left the file goes as well. A queue in which
     others have work is left.
@@ -192,7 +194,9 @@ def destroy(
             found = _sandboxes(opened, actual, names)
         else:
             found = [(known.get(name, name), body) for name, body in actual["sandboxes"].items()]
-        sections = [] if names else ["networks", *(["volumes"] if volumes else []), "queues"]
+        sections = (
+            [] if names else ["networks", *(["models"] if models else []), *(["volumes"] if volumes else []), "queues"]
+        )
         others = [(section, name) for section in sections for name in actual[section]]
         mine = [opened.services.get(key) for key in names]
         services = [name for name in actual["services"] if not names or name in mine]

@@ -57,7 +57,8 @@ def show(output: Output, plan: Plan, title: str, due: Mapping[str, Sequence[str]
 
 
 def kept(plan: Plan) -> list[str]:
-    return [f"volume {name} has left the file and stays; `skerry volume rm {name}` deletes it" for name in plan.kept]
+    found = [(kind_of(section).noun, name) for section, name in plan.kept]
+    return [f"{noun} {name} has left the file and stays; `skerry {noun} rm {name}` deletes it" for noun, name in found]
 
 
 def _steps(step: Step, due: Mapping[str, Sequence[str]]) -> Sequence[str]:

@@ -39,7 +39,7 @@ def own_name(environment: Environment, key: str, given: str | None) -> str:
 
 
 def _names(environment: Environment) -> Found:
-    for section in ("sandboxes", "networks", "volumes", "queues", "jobs", "services"):
+    for section in ("sandboxes", "networks", "volumes", "models", "queues", "jobs", "services"):
         seen: dict[str, str] = {}
         for key, declared in getattr(environment, section).items():
             external = getattr(declared, "external", False)

@@ -122,7 +122,7 @@ def _document(scene: Scene, declared: Mapping[str, Json]) -> Json:
     used = {name for machine in machines.values() for name in _names(machine)}
     kept = {
         section: {key: _readable(one) for key, one in made[section].items() if key in used}
-        for section in ("networks", "volumes", "secrets", "queues")
+        for section in ("networks", "volumes", "models", "secrets", "queues")
         if made.get(section)
     }
     return {"version": 1, "name": scene.name, "images": dict(declared), **kept, "sandboxes": machines}
@@ -146,9 +146,10 @@ def _text(document: Json) -> str:
 
 
 def _names(machine: Json) -> list[str]:
-    """Networks, volumes, secrets and the queue that it uses."""
+    """Networks, volumes, models, secrets and the queue that it uses."""
     named = [join["name"] for join in machine.get("networks", ())]
     named += [mount["volume"] for mount in machine.get("mounts", ()) if mount.get("volume")]
+    named += [mount["model"] for mount in machine.get("mounts", ()) if mount.get("model")]
     named += [machine["queue"]] if machine.get("queue") else []
     return named + [use["name"] for use in machine.get("secrets", ())]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from skerry.environment.kinds.contract import DESTRUCTIVE, Action, Json, Kind, Reason, Scene, Step
 from skerry.environment.kinds.jobs import needed_jobs, needed_sandboxes, with_dependants
+from skerry.environment.kinds.models import SCHEME
 from skerry.environment.kinds.queues import work_in
 from skerry.errors import Conflict, Invalid
 from skerry.model.labels import LABEL_FILE, LABEL_MEMBER
@@ -26,8 +27,8 @@ class Plan:
     waits: Mapping[Ref, Mapping[Ref, str]]
     """Step -> steps that must come before, and what must then be true: `made`, `started`, `healthy`, `completed`; of
     jobs `succeeded`, `failed`, `finished`."""
-    kept: tuple[str, ...] = ()
-    """Volumes that have left the file, and stay for what is in them."""
+    kept: tuple[tuple[str, str], ...] = ()
+    """(section, name) of volumes and models that have left the file, and stay for what is in them."""
 
     @property
     def changes(self) -> list[Step]:
@@ -109,9 +110,12 @@ def left_over(scene: Scene, kinds: Sequence[Kind], actual: Mapping[str, Mapping[
     return steps
 
 
-def _kept(scene: Scene, actual: Mapping[str, Mapping[str, Json]]) -> tuple[str, ...]:
-    wanted = {scene.name_of("volumes", key) for key in scene.section("volumes")}
-    return tuple(name for name in actual.get("volumes", {}) if name not in wanted)
+def _kept(scene: Scene, actual: Mapping[str, Mapping[str, Json]]) -> tuple[tuple[str, str], ...]:
+    kept: list[tuple[str, str]] = []
+    for section in ("volumes", "models"):
+        wanted = {scene.name_of(section, key) for key in scene.section(section)}
+        kept += [(section, name) for name in actual.get(section, {}) if name not in wanted]
+    return tuple(kept)
 
 
 def _waits(scene: Scene, steps: Sequence[Step]) -> dict[Ref, dict[Ref, str]]:
@@ -127,6 +131,9 @@ def _waits(scene: Scene, steps: Sequence[Step]) -> dict[Ref, dict[Ref, str]]:
                 ("sandboxes", key): condition
                 for key, condition in scene.section("sandboxes")[step.key]["depends_on"].items()
             }
+        elif step.section == "models":
+            model = scene.section("models")[step.key]
+            before = _made(model["source"]) | {("models", each): "made" for each in model["adapters"]}
         elif step.section == "jobs" and step.action is not Action.KEEP:  # one that was submitted waits for nothing
             job = scene.section("jobs")[step.key]
             before = _uses(job) | ({("volumes", job["output"]): "made"} if job["output"] else {})
@@ -151,8 +158,17 @@ def _uses(one: Json) -> dict[Ref, str]:
     before[("queues", one["queue"])] = "made"
     before |= {("networks", join["name"]): "made" for join in one["networks"]}
     sources: list[str] = [one.get("model") or "", *(one.get("adapters") or {}).values()]
-    before |= {("volumes", source.partition(":")[0]): "made" for source in sources}
+    for source in sources:
+        before |= _made(source)
+    before |= {("models", mount["model"]): "made" for mount in one["mounts"] if mount.get("model")}
     return before | {("volumes", mount["volume"]): "made" for mount in one["mounts"] if mount.get("volume")}
+
+
+def _made(source: str) -> dict[Ref, str]:
+    """The model or the volume that a source names, of those that are ours to make."""
+    if source.startswith(SCHEME):
+        return {("models", source.removeprefix(SCHEME)): "made"}
+    return {("volumes", source.partition(":")[0]): "made"}
 
 
 def labels_of(found: Json) -> dict[str, str]:

@@ -20,11 +20,12 @@ from skerry.model.queue import QueueSpec
 from skerry.model.sandbox import GIB, SandboxSpec
 from skerry.model.service import ServiceSpec
 from skerry.model.volume import VolumeSize
+from skerry.model.weights import ModelRequest
 
 VERSION = 1
 SANDBOXES_MAX = 500
 DECLARED_MAX = 200
-"""Networks, volumes, secrets, queues and jobs of one environment, of each."""
+"""Networks, volumes, models, secrets, queues and jobs of one environment, of each."""
 PROVISIONERS_MAX = 64
 FOLDERS_MAX = 16
 EXCLUDES_MAX = 256
@@ -230,6 +231,15 @@ class DeclaredVolume(Frozen):
     labels: Labels = {}
 
 
+class DeclaredModel(ModelRequest):
+    """Weights that are fetched where they are not here yet; `model: KEY` of a mount and `model://KEY` mean them. Its
+    `name` is that of the model; None: ENVIRONMENT-KEY."""
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        return self  # of its key
+
+
 class DeclaredQueue(QueueSpec):
     """Rules by which work waits for nodes, of the whole cloud; `queue: KEY` of a sandbox or a job means it."""
 
@@ -282,6 +292,7 @@ class Environment(Frozen):
     images: Annotated[dict[Name, DeclaredImage], Field(max_length=DECLARED_MAX)] = {}
     networks: Annotated[dict[Name, DeclaredNetwork], Field(max_length=DECLARED_MAX)] = {}
     volumes: Annotated[dict[Name, DeclaredVolume], Field(max_length=DECLARED_MAX)] = {}
+    models: Annotated[dict[Name, DeclaredModel], Field(max_length=DECLARED_MAX)] = {}
     secrets: Annotated[dict[Name, DeclaredSecret], Field(max_length=DECLARED_MAX)] = {}
     queues: Annotated[dict[Name, DeclaredQueue], Field(max_length=DECLARED_MAX)] = {}
     sandboxes: Annotated[dict[Name, Machine], Field(max_length=SANDBOXES_MAX)] = {}

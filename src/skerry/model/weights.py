@@ -6,11 +6,11 @@ import hashlib
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from skerry.model.fields import Frozen, Name, matching
+from skerry.model.fields import Frozen, Labels, Name, matching
 from skerry.model.identity import ID_PATTERN
 from skerry.model.moves import Moves
 from skerry.model.secret import SealedSecret
@@ -205,15 +205,20 @@ class ModelRequest(Frozen):
     license: Text | None = None
     adapters: Annotated[list[ModelTitle], Field(max_length=ADAPTERS_MAX)] = []
     """Names of models that are LoRA adapters of it."""
+    labels: Labels = {}
 
     @model_validator(mode="after")
-    def _fits_its_source(self) -> ModelRequest:
+    def _fits_its_source(self) -> Self:
         kind = kind_of(self.source)
         if kind in (SourceKind.FOLDER, SourceKind.VOLUME, SourceKind.MODEL) and (self.endpoint or self.secret):
             raise ValueError("endpoint and secret are for sources that are fetched from a server")
         if kind is SourceKind.HTTPS and self.endpoint:
             raise ValueError("endpoint: an https:// source says itself which server to ask")
-        if kind is SourceKind.MODEL and self.name is None:
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        if self.name is None and kind_of(self.source) is SourceKind.MODEL:
             raise ValueError("name: a model that is made of another one needs a name of its own")
         return self
 
@@ -276,6 +281,7 @@ class Model(Frozen):
     said: ModelCard = ModelCard()
     """What whoever made it said of it."""
     adapters: list[str] = []
+    labels: Labels = {}
     card: ModelCard = ModelCard()
     """What its files say of it, with what was `said` above that."""
     reason: str | None = None

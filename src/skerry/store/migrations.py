@@ -299,6 +299,10 @@ async def _budgets(connection: AsyncConnection) -> None:
     )
 
 
+async def _model_labels(connection: AsyncConnection) -> None:
+    await connection.execute(text("ALTER TABLE models ADD COLUMN labels JSON NOT NULL DEFAULT '{}'"))
+
+
 STEPS: tuple[Step, ...] = (
     _applied,
     _ranges_as_rules,
@@ -315,6 +319,7 @@ STEPS: tuple[Step, ...] = (
     _models,
     _traffic,
     _budgets,
+    _model_labels,
 )
 """Append-only: the N-th entry leads from version N to N+1. A step writes its own SQL and never uses `metadata`, which
 is always the newest; change `tables.py` and add the step together. A model that allows less than before needs a step

@@ -26,7 +26,7 @@ class Models(Records[Model]):
     model = Model
 
     def index(self, record: Model) -> dict[str, Any]:
-        return {"name": record.name, "source": record.source, "base": record.base}
+        return {"name": record.name, "source": record.source, "base": record.base, "labels": record.labels}
 
     def name_of(self, record: Model) -> str:
         return record.name
@@ -41,12 +41,20 @@ class Models(Records[Model]):
                 return None
 
     async def list(
-        self, project: str, *, name: str | None = None, limit: int, page_token: str | None = None
+        self,
+        project: str,
+        *,
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
+        limit: int,
+        page_token: str | None = None,
     ) -> Page[Model]:
         c = self.table.c
         where: list[ColumnElement[bool]] = [c.project == project, c.state != ModelState.DELETED.value]
         if name is not None:
             where.append(func.substr(c.name, 1, len(name)) == name)
+        for key, value in (labels or {}).items():
+            where.append(c.labels[key].as_string() == value)
         return await self._page(where, limit, page_token)
 
     async def named(self, name: str) -> list[Model]:

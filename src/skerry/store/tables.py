@@ -298,6 +298,7 @@ models = Table(
     Column("state", String(16), nullable=False),
     Column("source", Text, nullable=False, index=True),
     Column("base", String(32)),
+    Column("labels", JSON, nullable=False, server_default=text("'{}'")),
     Column("updated_at", Float, nullable=False),
     Column("body", Text, nullable=False),
     Index("models_state", "state", "sequence"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from skerry.client import parse
-from skerry.client.call import Call, segment, waiting
+from skerry.client.call import Call, label_query, segment, waiting
 
 if TYPE_CHECKING:
     from skerry.model.weights import Model, ModelFile
@@ -26,6 +26,7 @@ def create(
     parameters: Mapping[str, Any] | None = None,
     license: str | None = None,
     adapters: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
     wait_s: float = 0,
 ) -> Call[Model]:
     given = {
@@ -38,13 +39,21 @@ def create(
         "parameters": dict(parameters) if parameters else None,
         "license": license,
         "adapters": list(adapters) or None,
+        "labels": dict(labels) if labels else None,
     }
     body = {"source": source, **{key: value for key, value in given.items() if value is not None}}
     return Call("POST", MODELS, parse.model, query={"wait_s": wait_s}, body=body, reply_s=waiting(wait_s))
 
 
-def list_page(*, name: str | None = None, limit: int | None = None, page_token: str | None = None) -> Call[Any]:
-    return Call("GET", MODELS, parse.anything, query={"name": name, "limit": limit, "page_token": page_token})
+def list_page(
+    *,
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    page_token: str | None = None,
+) -> Call[Any]:
+    query = {"label": label_query(labels), "name": name, "limit": limit, "page_token": page_token}
+    return Call("GET", MODELS, parse.anything, query=query)
 
 
 def get(ref: str) -> Call[Model]:

@@ -15,10 +15,12 @@ from skerry.control.api.answers import (
     GOING_ON,
     LIMIT,
     Items,
+    LabelsAsked,
     Limit,
     ListOf,
     PageToken,
     WaitS,
+    labels_asked,
     many,
     one,
     page,
@@ -59,12 +61,15 @@ class ModelRoutes:
 
     async def list(
         self,
+        label: LabelsAsked = None,
         name: Annotated[str | None, Query(max_length=100, description="Beginning of the name")] = None,
         limit: Limit = LIMIT,
         page_token: PageToken = None,
     ) -> Response:
         async with self._store.read() as tx:
-            found = await tx.models.list(PROJECT, name=name, limit=limit, page_token=page_token)
+            found = await tx.models.list(
+                PROJECT, labels=labels_asked(label), name=name, limit=limit, page_token=page_token
+            )
             users = await tx.sandboxes.users_of_models()
         return page(Page([_seen(model, users) for model in found.items], found.next_page_token))
 

@@ -39,7 +39,8 @@ class ModelIntents:
 
 
 async def create(tx: Transaction, request: ModelRequest, *, share: Sequence[Path] = ()) -> Model:
-    """The one that there is, where it is the same. `share`: real paths of the folders that the operator shares."""
+    """The one that there is, where it is the same; it takes the labels that are given. `share`: real paths of the
+    folders that the operator shares."""
     await tx.volumes.lock_all()
     name = request.name or default_name(request.source)
     base = await _base(tx, request, share)
@@ -47,7 +48,8 @@ async def create(tx: Transaction, request: ModelRequest, *, share: Sequence[Path
         if old.state is _M.FAILED:
             await delete(tx, old)  # of no use to anybody who tries again under the same name
         elif _is_same(old, request):
-            return old
+            relabelled = await tx.models.change(old, {"labels": request.labels}) if request.labels else None
+            return relabelled or old
     if await tx.models.count_living() >= MODELS_MAX:
         raise LimitReached(f"there may be {MODELS_MAX} models; delete some")
     for number, adapter in enumerate(request.adapters):
@@ -69,6 +71,7 @@ async def create(tx: Transaction, request: ModelRequest, *, share: Sequence[Path
         convert=request.convert,
         said=said,
         adapters=request.adapters,
+        labels=request.labels,
         operation=operation.id,
         created_at=tx.now,
         updated_at=tx.now,

@@ -10,6 +10,7 @@ from skerry.client.calls import sandboxes as calls
 from skerry.client.transport import Transport
 from skerry.environment.kinds.asking import gone, labelled, settled
 from skerry.environment.kinds.contract import Action, Json, Reason, Scene, Step, differing, drifted
+from skerry.environment.kinds.models import model_name
 from skerry.environment.kinds.queues import queue_name
 from skerry.model.changes import CHANGES, Change
 from skerry.model.labels import own_labels
@@ -92,7 +93,7 @@ def mount_body(scene: Scene, mount: Json) -> Json:
     if mount.get("volume"):
         return {**mount, "volume": scene.name_of("volumes", mount["volume"])}
     if mount.get("model"):
-        return mount
+        return {**mount, "model": model_name(scene, mount["model"])}
     return {**mount, "source": os.path.normpath(scene.folder / os.path.expanduser(mount["source"]))}
 
 

@@ -12,6 +12,7 @@ from skerry.client.calls import services as calls
 from skerry.client.transport import Transport
 from skerry.environment.kinds.asking import gone, labelled, settled
 from skerry.environment.kinds.contract import Action, Json, Reason, Scene, Step, differing, drifted
+from skerry.environment.kinds.models import source_of
 from skerry.environment.kinds.queues import queue_name
 from skerry.environment.kinds.sandboxes import WORKSPACE, filled, folder_mounts, mount_body, secret_name, tagged
 from skerry.errors import DeadlineExceeded
@@ -104,9 +105,7 @@ def _emptied(ref: str, deadline_s: float) -> flows.Flow[Json]:
 
 
 def _source(scene: Scene, source: str | None) -> str | None:
-    """A volume of the file by its key, as everywhere."""
-    key, colon, path = (source or "").partition(":")
-    return f"{scene.name_of('volumes', key)}:{path}" if colon and key in scene.section("volumes") else source
+    return None if source is None else source_of(scene, source)
 
 
 def _comparable(body: Json, spec: Json) -> Mapping[str, tuple[Any, Any]]:
