@@ -64,3 +64,14 @@ def test_what_was_answered_goes_with_the_next_turn(api: str, port: int) -> None:
         found = run(Plan.model_validate({**where, "load": {"concurrency": 1, "requests": 2}, "data": [data]}))
         first, second = sorted(found, key=lambda record: record.turn)
         assert second.input_tokens > first.input_tokens + 12 + 8, "the answer is a part of it"
+
+
+def test_documents_are_put_in_order(port: int) -> None:
+    where = {"url": f"http://127.0.0.1:{port}", "model": "tide", "api": "rerank"}
+    load = {"concurrency": 2, "requests": 4}
+    few, many = (
+        summarize(run(Plan.model_validate({**where, "load": load, "data": [{"input_tokens": "12", "documents": n}]})))
+        for n in ("1", "9")
+    )
+    assert (few.failed, many.failed) == (0, 0)
+    assert many.metrics["input_tokens"].mean > 3 * few.metrics["input_tokens"].mean

@@ -147,6 +147,7 @@ def _synthetic(data: Data, write: Writer, seed: int) -> Synthetic:
         zipf=data.zipf,
         pictures=[(width, height) for width, height in sizes],
         sound_s=None if data.sound is None else lengths(data.sound, "data.sound"),
+        documents=None if data.documents is None else lengths(data.documents, "data.documents"),
         scenario=data.name,
         seed=seed,
     )

@@ -52,6 +52,8 @@ class Data(Frozen):
     """Pictures of each turn, such as 512x512."""
     sound: str | None = None
     """Seconds of sound in each turn, as lengths are written; for transcriptions."""
+    documents: str | None = None
+    """For rerank: how many are put in order, as lengths are written, each as long as the query. None: one."""
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Of this scenario among several."""
     name: Annotated[str, Field(max_length=64)] = ""

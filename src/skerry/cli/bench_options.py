@@ -69,6 +69,7 @@ _TARGET = (
 )
 _DATA = (
     click.option("--sound", metavar="N", help="Seconds of sound in each turn, for transcriptions: 10, U(5,30)."),
+    click.option("--documents", metavar="N", help="To put in order, for rerank, each as long as the query [1]."),
     click.option(
         "--input-tokens",
         metavar="N",
@@ -159,8 +160,9 @@ def body_of(invocation: Invocation, given: dict[str, Any], load: dict[str, Any] 
     data: dict[str, Any] = {name: given[name] for name in DATA}
     if given["images"]:
         data["image_sizes"] = list(given["images"])
-    if given["sound"] is not None:
-        data["sound"] = given["sound"]
+    for name in ("sound", "documents"):
+        if given[name] is not None:
+            data[name] = given[name]
     if given["traffic_scenario"] is not None:
         data |= bench_words.scenario(given["traffic_scenario"])
     if given["data"] is not None:

@@ -22,6 +22,7 @@ NAMES = {
     "output-tokens": "osl random-output-len output-tokens-mean prompt-output-tokens-mean",
     "prefix-tokens": "random-prefix-len prompt-prefix-length shared-system-prompt-length",
     "prefix-groups": "num-prefix-prompts prompt-prefix-pool-size",
+    "documents": "rankings-passages-mean",
     "turns": "conversation-turn-mean session-turns-mean",
     "data": "dataset-path input-file",
     "dataset": "dataset-name custom-dataset-type",

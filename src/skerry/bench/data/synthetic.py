@@ -31,6 +31,8 @@ class Synthetic:
     """Width and height of those of each turn."""
     sound_s: Draw | None = None
     """Seconds of sound in each turn."""
+    documents: Draw | None = None
+    """That are put in order: a line each after the query, and as long."""
     scenario: str = ""
     seed: int = 0
 
@@ -52,6 +54,6 @@ class Synthetic:
         think_s = float(chance.exponential(self.think_s)) if number and self.think_s else 0.0
         images = [png(width, height, chance) for width, height in self.pictures]
         sound = wav(self.sound_s(chance), chance) if self.sound_s is not None else b""
-        return Turn(
-            self.writer.write(tokens, chance), tokens, self.outputs(chance), think_s, images=images, sound=sound
-        )
+        lines = 1 if self.documents is None else 1 + self.documents(chance)
+        text = "\n".join(self.writer.write(tokens, chance) for _ in range(lines))
+        return Turn(text, lines * tokens, self.outputs(chance), think_s, images=images, sound=sound)
