@@ -81,6 +81,8 @@ class Replica:
 class Fleet:
     start_s: float
     wake_s: float
+    per_replica: int | None = None
+    """Given to each at once; more are held. None: no limit."""
     replicas: list[Replica] = field(default_factory=list[Replica])
     held: list[Work] = field(default_factory=list[Work])
     arrived: dict[str, float] = field(default_factory=dict[str, float])
@@ -131,7 +133,10 @@ class Fleet:
             self.paid_s += now_s - each.began_s
         ready = self.ready(now_s)
         while ready and self.held:
-            min(ready, key=lambda one: one.in_flight).engine.submit(self.held.pop(0), now_s)
+            least = min(ready, key=lambda one: one.in_flight)
+            if self.per_replica is not None and least.in_flight >= self.per_replica:
+                break
+            least.engine.submit(self.held.pop(0), now_s)
 
     def _hear(self, out: list[Output]) -> None:
         self.ended += sum(each.ended for each in out)
@@ -215,12 +220,14 @@ def rules(least: int, start_s: float) -> dict[str, Rule]:
     }
 
 
-def run(trace: str, rule: Rule, first: int, seed: int, start_s: float, wake_s: float) -> Fleet:
+def run(
+    trace: str, rule: Rule, first: int, seed: int, start_s: float, wake_s: float, per_replica: int | None = None
+) -> Fleet:
     """A request that finds nobody lets the rule look at once, as a gateway's word does; else it looks each second."""
     draw = random.Random(seed)
     rate, most = TRACES[trace]
     coming = deque(arrivals(rate, most, seed))
-    fleet = Fleet(start_s, wake_s)
+    fleet = Fleet(start_s, wake_s, per_replica)
     fleet.wanted(first, -start_s)
     fleet.paid_s -= first * start_s  # what stands at the beginning stood there before
     current, asked_s, count, second = first, None, 0, 0
@@ -278,6 +285,7 @@ def main() -> None:
     options.add_argument("--start", type=float, default=20.0, metavar="S", help="until a new replica answers [20]")
     options.add_argument("--wake", type=float, default=6.0, metavar="S", help="until a stopped one does [6]")
     options.add_argument("--slo", type=float, default=2.0, metavar="S", help="later is a first token late [2]")
+    options.add_argument("--per-replica", type=int, metavar="N", help="requests that each is given at once [no limit]")
     options.add_argument("--seeds", type=int, default=3, metavar="N", help="so many sequences of requests [3]")
     options.add_argument("--json", action="store_true", help="a line of JSON for each row")
     given = options.parse_args()
@@ -287,7 +295,7 @@ def main() -> None:
         for name in rules(least, given.start):
             first = {"fixed-2": 2, "fixed-8": MOST}.get(name, 1)
             fleets = [
-                run(trace, rules(least, given.start)[name], first, seed, given.start, given.wake)
+                run(trace, rules(least, given.start)[name], first, seed, given.start, given.wake, given.per_replica)
                 for seed in range(given.seeds)
             ]
             found = row(trace, name, fleets, given.slo)

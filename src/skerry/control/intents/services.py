@@ -134,7 +134,10 @@ async def _checked(
 ) -> Made:
     """All that can be said against it now, said now and not when its first replica is made."""
     if spec.fork:
-        raise Unsupported("fork: replicas cannot be started from a checkpoint yet; leave it out", field="fork")
+        raise Unsupported(
+            "fork: replicas cannot be started from a checkpoint yet, which keeps a disk and no memory; leave it out",
+            field="fork",
+        )
     if spec.addresses:
         return Made(spec, None, None, {})
     places = await model_places.expected(tx, spec)
