@@ -109,7 +109,7 @@ class FakeControl:
     def start(self) -> None:
         self.add_image("debian:12")
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(30)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -64,12 +64,12 @@ class Api:
 
     async def image(self, name: str = "debian:12") -> Any:
         body = {"name": name, "source": f"docker://registry/{name}"}
-        answer = await self.call("POST", "/v1/images?wait_s=5", body)
+        answer = await self.call("POST", "/v1/images?wait_s=30", body)
         assert answer.status == 201, answer.text
         return answer.json
 
     async def sandbox(self, **spec: Any) -> Any:
-        answer = await self.call("POST", "/v1/sandboxes?wait_s=5", {"image": "debian:12", **spec})
+        answer = await self.call("POST", "/v1/sandboxes?wait_s=30", {"image": "debian:12", **spec})
         assert answer.status == 201, answer.text
         assert answer.json["state"] == "running", answer.text
         return answer.json

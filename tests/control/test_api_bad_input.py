@@ -135,7 +135,7 @@ async def test_fork_counts(api: Api) -> None:
 async def test_checkpoint_of_a_deleted_sandbox(api: Api) -> None:
     await api.image()
     box = await api.sandbox(name="one")
-    await api.call("DELETE", "/v1/sandboxes/one?wait_s=5")
+    await api.call("DELETE", "/v1/sandboxes/one?wait_s=30")
     answer = await api.call("POST", f"/v1/sandboxes/{box['id']}/checkpoints")
     assert (answer.status, answer.message) == (404, f"sandbox {box['id']} was deleted")
 
@@ -212,7 +212,7 @@ async def small(agent: FakeAgent) -> AsyncIterator[Api]:
 def raw_request(api: Api, head: str, body: bytes = b"") -> bytes:
     """What a client gets that sends its body without listening, as simple ones do."""
     host, port = api.tcp_base.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(f"{head}\r\nHost: localhost\r\nAuthorization: Bearer {api.key}\r\n\r\n".encode())
         try:
             connection.sendall(body)

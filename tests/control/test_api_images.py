@@ -23,15 +23,15 @@ async def test_pull_list_users_delete(api: Api) -> None:
     assert (await api.call("GET", "/v1/images?name=deb")).json["items"][0]["users"] == 1
     used = await api.call("DELETE", "/v1/images/debian:12")
     assert (used.status, used.json["error"]["code"]) == (409, "in_use")
-    await api.call("DELETE", "/v1/sandboxes/one?wait_s=5")
-    gone = await api.call("DELETE", "/v1/images/debian:12?wait_s=5")
+    await api.call("DELETE", "/v1/sandboxes/one?wait_s=30")
+    gone = await api.call("DELETE", "/v1/images/debian:12?wait_s=30")
     assert (gone.status, gone.json["state"]) == (200, "deleted")
     assert api.agent.world.images == set()
 
 
 async def test_names_with_slashes(api: Api) -> None:
     body = {"name": "team/tools", "source": "docker://registry/team/tools"}
-    assert (await api.call("POST", "/v1/images?wait_s=5", body)).status == 201
+    assert (await api.call("POST", "/v1/images?wait_s=30", body)).status == 201
     assert (await api.call("GET", "/v1/images/team/tools:latest")).json["name"] == "team/tools:latest"
     exported = await api.call("GET", "/v1/images/team/tools/export")
     assert (exported.status, exported.text) == (200, "TAR team/tools:latest")
@@ -40,14 +40,14 @@ async def test_names_with_slashes(api: Api) -> None:
 async def test_failed_pull_says_why_and_can_be_tried_again(api: Api) -> None:
     api.agent.refuse["image"] = Failed("the registry does not answer")
     body = {"name": "x", "source": "docker://registry/x"}
-    failed = await api.call("POST", "/v1/images?wait_s=5", body)
+    failed = await api.call("POST", "/v1/images?wait_s=30", body)
     assert (failed.json["state"], failed.json["reason"]) == ("failed", "the registry does not answer")
     refused = await api.call("POST", "/v1/sandboxes", {"image": "x"})
     assert (refused.status, "does not answer" in refused.message) == (409, True)
     api.agent.refuse.clear()
-    assert (await api.call("POST", "/v1/images?wait_s=5", body)).json["state"] == "ready"
+    assert (await api.call("POST", "/v1/images?wait_s=30", body)).json["state"] == "ready"
     assert [image["state"] for image in (await api.call("GET", "/v1/images?name=x")).json["items"]] == ["ready"]
-    assert (await api.call("POST", "/v1/sandboxes?wait_s=5", {"image": "x"})).json["state"] == "running"
+    assert (await api.call("POST", "/v1/sandboxes?wait_s=30", {"image": "x"})).json["state"] == "running"
 
 
 async def test_upload(api: Api) -> None:
@@ -55,7 +55,7 @@ async def test_upload(api: Api) -> None:
         for _ in range(20):
             yield b"t" * 100_000
 
-    made = await api.call("POST", "/v1/images/upload?name=mine:1&wait_s=5", data=chunks())
+    made = await api.call("POST", "/v1/images/upload?name=mine:1&wait_s=30", data=chunks())
     assert (made.status, made.json["state"], made.json["source"]) == (201, "ready", "upload")
     assert len(api.agent.uploads[0]) == 2_000_000
     bad = await api.call("POST", "/v1/images/upload?name=BAD", data=b"x")
@@ -89,7 +89,7 @@ async def test_upload_whose_client_leaves_fails(api: Api) -> None:
 async def test_commit_and_prune(api: Api) -> None:
     await api.image()
     await api.sandbox(name="one")
-    made = await api.call("POST", "/v1/sandboxes/one/commit?wait_s=5", {"image": "snap"})
+    made = await api.call("POST", "/v1/sandboxes/one/commit?wait_s=30", {"image": "snap"})
     assert (made.status, made.json["name"], made.json["state"]) == (201, "snap:latest", "ready")
     assert (await api.call("POST", "/v1/sandboxes/one/commit", {"image": "NO"})).json["error"]["field"] == "image"
     pruned = await api.call("POST", "/v1/images/prune")
@@ -116,7 +116,7 @@ async def test_events_as_pages_and_as_they_happen(api: Api) -> None:
     headers = {"Authorization": f"Bearer {api.key}"}
     async with api.session.get(f"{api.base}/v1/events?watch=true&noun=sandbox", headers=headers) as watch:
         box = await api.sandbox(name="one")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             told = [json.loads(await watch.content.readline()) for _ in range(3)]
     assert [event["kind"] for event in told] == ["created", "placed", "running"]
     by_name = await api.call("GET", "/v1/events?target=one")

@@ -17,7 +17,7 @@ SOURCE = "hf://Qwen/Qwen2.5-0.5B@v1"
 
 
 async def pull(api: Api, source: str = SOURCE, **more: Any) -> Answer:
-    return await api.call("POST", f"{MODELS}?wait_s=5", {"source": source, **more})
+    return await api.call("POST", f"{MODELS}?wait_s=30", {"source": source, **more})
 
 
 def failed(answer: Answer, status: int, code: str, field: str | None = None) -> str:
@@ -39,7 +39,7 @@ async def test_a_model_is_fetched_once_listed_and_deleted(api: Api) -> None:
     assert [(each["name"], each["used_by"]) for each in listed.json["items"]] == [("qwen2.5-0.5b-v1", [])]
     files = await api.call("GET", f"{MODELS}/qwen2.5-0.5b-v1/files")
     assert [each["path"] for each in files.json["items"]] == ["model.gguf"]
-    assert (await api.call("DELETE", f"{MODELS}/qwen2.5-0.5b-v1?wait_s=5")).json["state"] == "deleted"
+    assert (await api.call("DELETE", f"{MODELS}/qwen2.5-0.5b-v1?wait_s=30")).json["state"] == "deleted"
     assert api.agent.world.models == {}
     failed(await api.call("GET", f"{MODELS}/qwen2.5-0.5b-v1"), 404, "not_found")
 
@@ -125,8 +125,8 @@ async def test_a_mounted_model_stays(api: Api) -> None:
     failed(missing, 404, "not_found", "mounts[0].model")
     writing = {"image": "debian:12", "mounts": [{"model": "m", "readonly": False}]}
     failed(await api.call("POST", "/v1/sandboxes", writing), 400, "invalid", "mounts[0]")
-    await api.call("DELETE", f"/v1/sandboxes/{box['id']}?wait_s=5")
-    assert (await api.call("DELETE", f"{MODELS}/m?wait_s=5")).json["state"] == "deleted"
+    await api.call("DELETE", f"/v1/sandboxes/{box['id']}?wait_s=30")
+    assert (await api.call("DELETE", f"{MODELS}/m?wait_s=30")).json["state"] == "deleted"
 
 
 async def test_who_needs_a_model_has_it_fetched(api: Api) -> None:

@@ -19,7 +19,7 @@ async def network(api: Api, name: str = "back", subnet: str = "10.77.0.0/29", **
 
 
 async def create(api: Api, *networks: dict[str, Any], **more: Any) -> Answer:
-    return await api.call("POST", "/v1/sandboxes?wait_s=5", {"image": "debian:12", "networks": networks, **more})
+    return await api.call("POST", "/v1/sandboxes?wait_s=30", {"image": "debian:12", "networks": networks, **more})
 
 
 def failed(answer: Answer, status: int, code: str, field: str | None) -> str:
@@ -82,9 +82,9 @@ async def test_an_address_has_one_owner_and_whoever_comes_second_is_told_its_nam
     wanted = {"name": "back", "address": "10.77.0.5"}
     said = failed(await create(api, wanted), 409, "in_use", "networks[0].address")
     assert said == "networks[0].address: 10.77.0.5 is sandbox one's; choose another"
-    await api.call("POST", f"{ONE}/stop?wait_s=5")
+    await api.call("POST", f"{ONE}/stop?wait_s=30")
     failed(await create(api, wanted), 409, "in_use", "networks[0].address")
-    await api.call("DELETE", f"{ONE}?wait_s=5")
+    await api.call("DELETE", f"{ONE}?wait_s=30")
     assert (await create(api, wanted)).status == 201
 
 
@@ -116,7 +116,7 @@ async def test_a_network_with_members_is_not_deleted_and_says_who_they_are(api: 
     assert said == "network back has members (one); have them leave, or delete them, first"
     [member] = (await api.call("GET", f"{NETWORKS}/back")).json["members"]
     assert member == {"sandbox": box["id"], "name": "one", "state": "running", "address": "10.77.0.6"}
-    left = await api.call("PATCH", f"{ONE}?wait_s=5", {"networks": []})
+    left = await api.call("PATCH", f"{ONE}?wait_s=30", {"networks": []})
     assert (left.status, left.json["applied"], left.json["memberships"]) == (200, True, [])
     assert (await api.call("DELETE", f"{NETWORKS}/back")).status == 200
 
@@ -126,7 +126,7 @@ async def test_joining_tells_the_machine_and_keeps_the_addresses_that_are_not_na
     await network(api)
     await network(api, "front", "10.78.0.0/29", internal=True)
     await api.sandbox(name="one", networks=[{"name": "back", "address": "10.77.0.2"}])
-    changed = await api.call("PATCH", f"{ONE}?wait_s=5", {"networks": [{"name": "front"}, {"name": "back"}]})
+    changed = await api.call("PATCH", f"{ONE}?wait_s=30", {"networks": [{"name": "front"}, {"name": "back"}]})
     assert (changed.json["applied"], addresses(changed.json)) == (True, {"front": "10.78.0.6", "back": "10.77.0.2"})
     assert changed.json["memberships"][0]["internal"] is True
     renamed = await api.call("PATCH", ONE, {"name": "one", "labels": {"a": "b"}})
@@ -140,9 +140,9 @@ async def test_one_without_a_network_gets_its_first_cable_only_when_it_starts(ap
     await api.sandbox(name="one", network={"enabled": False})
     back, front = {"name": "back"}, {"name": "front"}
     assert "stop it" in failed(await api.call("PATCH", ONE, {"networks": [back]}), 409, "conflict", "networks")
-    await api.call("POST", f"{ONE}/stop?wait_s=5")
+    await api.call("POST", f"{ONE}/stop?wait_s=30")
     assert (await api.call("PATCH", ONE, {"networks": [back]})).status == 200
-    await api.call("POST", f"{ONE}/start?wait_s=5")
+    await api.call("POST", f"{ONE}/start?wait_s=30")
     assert (await api.call("PATCH", ONE, {"networks": [back, front]})).status == 200
     failed(await api.call("PATCH", ONE, {"networks": []}), 409, "conflict", "networks")
 
@@ -151,8 +151,8 @@ async def test_forks_join_their_parents_networks_by_addresses_of_their_own(api: 
     await api.image()
     await network(api)
     await api.sandbox(name="one", networks=[{"name": "back", "address": "10.77.0.6"}])
-    forked = await api.call("POST", f"{ONE}/fork?wait_s=5", {"count": 3})
+    forked = await api.call("POST", f"{ONE}/fork?wait_s=30", {"count": 3})
     found = [addresses(each)["back"] for each in forked.json["items"]]
     assert found == ["10.77.0.5", "10.77.0.4", "10.77.0.3"]
-    full = await api.call("POST", f"{ONE}/fork?wait_s=5", {"count": 3})
+    full = await api.call("POST", f"{ONE}/fork?wait_s=30", {"count": 3})
     assert (full.status, full.json["error"]["code"]) == (429, "limit_reached")

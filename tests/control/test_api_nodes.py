@@ -90,7 +90,7 @@ async def test_a_node_shows_what_its_agent_says_and_what_it_could_never_have_is_
             answer = await api.call("POST", path, {"image": "debian:12"} | more | asked)
             assert failed(answer, 400, "invalid", field) == f"{field}: {say.format(name=node['name'])}"
     fitting = {"image": "debian:12", "name": "one", "cpu": 2, "gpu": 2, "placement": HOLDS}
-    answer = await api.call("POST", "/v1/sandboxes?wait_s=5", fitting)
+    answer = await api.call("POST", "/v1/sandboxes?wait_s=30", fitting)
     assert answer.json["state"] == "running"
     seen = (await api.call("GET", NODES)).json["items"][0]
     assert (seen["running"], seen["sandboxes"], seen["used"]["cpu"]) == (1, 1, 2.0)
@@ -115,7 +115,7 @@ async def test_labels_and_taints_change_one_by_one_and_stay_when_the_agent_resta
     assert (changed.status, changed.json["labels"], changed.json["taints"]) == (200, {"rack": "b"}, ["team=x"])
     await api.agent.stop()
     await api.agent.start()
-    await api.call("POST", "/v1/sandboxes/one/stop?wait_s=5", {"grace_s": 0})
+    await api.call("POST", "/v1/sandboxes/one/stop?wait_s=30", {"grace_s": 0})
     seen = (await api.call("GET", path)).json
     assert (seen["labels"], seen["taints"], seen["running"], seen["sandboxes"]) == ({"rack": "b"}, ["team=x"], 0, 1)
     assert [each["id"] for each in (await api.call("GET", f"{NODES}?label=rack%3Db")).json["items"]] == [node["id"]]

@@ -65,14 +65,14 @@ async def test_an_agent_that_does_not_answer_holds_up_nobody(api: Api) -> None:
 async def test_stopping_gives_it_back_and_starting_asks_for_it_again(api: Api) -> None:
     await api.image()
     await api.sandbox(name="one", ports=[at(8080)])
-    assert (await api.call("POST", f"{ONE}/stop?wait_s=5")).json["state"] == "stopped"
+    assert (await api.call("POST", f"{ONE}/stop?wait_s=30")).json["state"] == "stopped"
     await api.sandbox(name="two", ports=[at(8080)])
-    again = await api.call("POST", f"{ONE}/start?wait_s=5")
+    again = await api.call("POST", f"{ONE}/start?wait_s=30")
     assert (again.status, again.json["error"]["code"]) == (409, "in_use")
     assert "published by sandbox two" in again.message
     assert (await api.call("GET", ONE)).json["state"] == "stopped"
-    assert (await api.call("DELETE", "/v1/sandboxes/two?wait_s=5")).status == 200
-    assert (await api.call("POST", f"{ONE}/start?wait_s=5")).json["state"] == "running"
+    assert (await api.call("DELETE", "/v1/sandboxes/two?wait_s=30")).status == 200
+    assert (await api.call("POST", f"{ONE}/start?wait_s=30")).json["state"] == "running"
 
 
 async def test_one_that_may_be_corrected_gets_another_and_keeps_it(api: Api) -> None:
@@ -88,13 +88,13 @@ async def test_one_that_may_be_corrected_gets_another_and_keeps_it(api: Api) -> 
     assert (20_000 <= found < 30_000, wanted) == (True, 8080)
     again = await api.call("POST", f"{ONE}/ports", wish)
     assert (again.status, again.json["error"]["code"]) == (409, "already_exists")
-    assert (await api.call("DELETE", "/v1/sandboxes/first?wait_s=5")).status == 200
+    assert (await api.call("DELETE", "/v1/sandboxes/first?wait_s=30")).status == 200
     assert place((await api.call("PATCH", ONE, {"ports": [wish]})).json) == (found, 8080), "also when it is free again"
-    await api.call("POST", f"{ONE}/stop?wait_s=5")
+    await api.call("POST", f"{ONE}/stop?wait_s=30")
     api.agent.held_ports = [{"ip": "0.0.0.0", "host": found, "protocol": "tcp"}]
-    started = (await api.call("POST", f"{ONE}/start?wait_s=5")).json
+    started = (await api.call("POST", f"{ONE}/start?wait_s=30")).json
     assert (started["state"], place(started)[0] != found, place(started)[1]) == ("running", True, 8080)
-    [fork] = (await api.call("POST", f"{ONE}/fork?wait_s=5")).json["items"]
+    [fork] = (await api.call("POST", f"{ONE}/fork?wait_s=30")).json["items"]
     assert place(fork)[1] is None
     added = await api.call("POST", f"{ONE}/ports", at(found, guest=81, auto_correct=True))
     assert (added.json["host"] != found, added.json["wanted"]) == (True, found), "another program has it"
@@ -103,7 +103,7 @@ async def test_one_that_may_be_corrected_gets_another_and_keeps_it(api: Api) -> 
 async def test_forks_get_ports_of_their_own(api: Api) -> None:
     await api.image()
     await api.sandbox(name="one", ports=[at(8080), at(9000, guest=81, ip="0.0.0.0", protocol="udp")])
-    made = await api.call("POST", f"{ONE}/fork?wait_s=5", {"count": 3})
+    made = await api.call("POST", f"{ONE}/fork?wait_s=30", {"count": 3})
     assert made.status == 201
     forks = [item["spec"]["ports"] for item in made.json["items"]]
     wanted = [("127.0.0.1", 80, "tcp"), ("0.0.0.0", 81, "udp")]
@@ -122,7 +122,7 @@ async def test_ports_come_and_go_while_it_runs(api: Api) -> None:
     assert 20_000 <= chosen.json["host"] < 30_000
     twice = await api.call("POST", f"{ONE}/ports", at(8081, ip="0.0.0.0"))
     assert (twice.status, twice.json["error"]["code"]) == (409, "already_exists")
-    for _ in range(200):
+    for _ in range(2000):
         order = api.agent.world.boxes[box["id"]].order
         if [port.host for port in order.spec.ports] == [8080, 8081, chosen.json["host"]]:
             break

@@ -58,7 +58,7 @@ async def test_a_queue_is_made_shown_with_what_is_in_it_and_deleted_when_empty(a
     assert (default["running"], default["used"]["cpu"], default["taken"]["cpu"]) == (0, 0.0, 2.0)
     said = failed(await api.call("DELETE", f"{QUEUES}/lab"), 409, "in_use", None)
     assert said == "queue lab has work in it: one; delete it, or give it another queue (skerry update --queue)"
-    await api.call("POST", "/v1/sandboxes/one/stop?wait_s=5", {"grace_s": 0})
+    await api.call("POST", "/v1/sandboxes/one/stop?wait_s=30", {"grace_s": 0})
     assert (await api.call("GET", f"{QUEUES}/lab")).json["running"] == 0
     failed(await api.call("DELETE", f"{QUEUES}/lab"), 409, "in_use", None)
     assert (await api.call("PATCH", "/v1/sandboxes/one", {"queue": "default"})).json["spec"]["queue"] == "default"

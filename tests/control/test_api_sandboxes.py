@@ -26,7 +26,7 @@ async def test_create_wait_exec_delete(api: Api) -> None:
     assert box["spec"]["image"] == "debian:12"
     done = await api.call("POST", f"{ONE}/exec", {"command": ["echo", "hi"]})
     assert (done.status, done.json["stdout"]) == (200, "echo hi")
-    gone = await api.call("DELETE", f"{ONE}?wait_s=5")
+    gone = await api.call("DELETE", f"{ONE}?wait_s=30")
     assert (gone.status, gone.json["state"]) == (200, "deleted")
     assert (await api.call("GET", f"/v1/sandboxes/{box['id']}")).status == 404
     assert api.agent.world.boxes == {}
@@ -40,7 +40,7 @@ async def test_without_waiting_it_is_202_and_the_operation_tells(api: Api) -> No
     assert made.json["name"].startswith("debian-")
     operation = f"/v1/operations/{made.json['operation']}"
     assert (await api.call("GET", operation)).json["state"] == "running"
-    ended = await api.call("GET", f"{operation}?wait_s=5")
+    ended = await api.call("GET", f"{operation}?wait_s=30")
     assert (ended.json["state"], ended.json["kind"], ended.json["target"]) == (
         "succeeded",
         "sandbox.create",
@@ -62,7 +62,7 @@ async def test_wait_ends_when_its_time_is_over(api: Api) -> None:
 async def test_failure_while_waiting_is_in_the_record(api: Api) -> None:
     await api.image()
     api.agent.refuse["start"] = Invalid("command: /nope cannot be started")
-    made = await api.call("POST", "/v1/sandboxes?wait_s=5", {"image": "debian:12"})
+    made = await api.call("POST", "/v1/sandboxes?wait_s=30", {"image": "debian:12"})
     assert (made.status, made.json["state"]) == (201, "failed")
     assert made.json["reason"] == "command: /nope cannot be started"
 
@@ -70,9 +70,9 @@ async def test_failure_while_waiting_is_in_the_record(api: Api) -> None:
 async def test_stop_start_are_idempotent(api: Api) -> None:
     await api.image()
     await api.sandbox(name="one")
-    same = await api.call("POST", f"{ONE}/start?wait_s=5")
+    same = await api.call("POST", f"{ONE}/start?wait_s=30")
     assert (same.status, same.json["generation"]) == (200, 1)
-    stopped = await api.call("POST", f"{ONE}/stop?wait_s=5", {"grace_s": 0})
+    stopped = await api.call("POST", f"{ONE}/stop?wait_s=30", {"grace_s": 0})
     assert (stopped.status, stopped.json["state"]) == (200, "stopped")
     assert stopped.json["exit"]["reason"] == "stopped"
     again = await api.call("POST", f"{ONE}/stop")
@@ -82,7 +82,7 @@ async def test_stop_start_are_idempotent(api: Api) -> None:
     assert refused.message == "sandbox one is stopped; start it first"
     read = await api.call("GET", f"{ONE}/files?path=/x")
     assert (read.status, read.text) == (200, "hello")  # its files are there
-    started = await api.call("POST", f"{ONE}/start?wait_s=5")
+    started = await api.call("POST", f"{ONE}/start?wait_s=30")
     assert (started.status, started.json["state"]) == (200, "running")
 
 
@@ -90,15 +90,15 @@ async def test_checkpoint_restore_fork(api: Api) -> None:
     image = await api.image()
     box = await api.sandbox(name="one")
     api.agent.world.boxes[box["id"]].disk.append("good")
-    made = await api.call("POST", f"{ONE}/checkpoints?wait_s=5", {"comment": "before"})
+    made = await api.call("POST", f"{ONE}/checkpoints?wait_s=30", {"comment": "before"})
     assert (made.status, made.json["number"], made.json["state"]) == (201, 1, "ready")
     assert (made.json["comment"], made.json["frozen_ms"]) == ("before", 2.5)
     assert "memory" in made.json["not_contained"]
     api.agent.world.boxes[box["id"]].disk.append("bad")
-    restored = await api.call("POST", f"{ONE}/restore?wait_s=5", {"checkpoint": "v1"})
+    restored = await api.call("POST", f"{ONE}/restore?wait_s=30", {"checkpoint": "v1"})
     assert (restored.status, restored.json["state"], restored.json["id"]) == (200, "running", box["id"])
     assert api.agent.world.boxes[box["id"]].disk == [image["digest"], "good"]
-    forked = await api.call("POST", f"{ONE}/fork?wait_s=5", {"count": 3, "checkpoint": "1", "labels": {"try": "yes"}})
+    forked = await api.call("POST", f"{ONE}/fork?wait_s=30", {"count": 3, "checkpoint": "1", "labels": {"try": "yes"}})
     assert forked.status == 201
     assert [each["name"] for each in forked.json["items"]] == ["one-1", "one-2", "one-3"]
     assert {each["state"] for each in forked.json["items"]} == {"running"}
@@ -112,7 +112,7 @@ async def test_checkpoint_restore_fork(api: Api) -> None:
     assert diff.json["asked"] == f"sandbox={box['id']}"
     diff = await api.call("GET", f"{ONE}/checkpoints/v1/diff?to=1")
     assert diff.json["asked"] == f"checkpoint={made.json['id']}"
-    removed = await api.call("DELETE", f"{ONE}/checkpoints/v1?wait_s=5")
+    removed = await api.call("DELETE", f"{ONE}/checkpoints/v1?wait_s=30")
     assert (removed.status, removed.json["state"]) == (200, "deleted")
     assert (await api.call("GET", f"{ONE}/checkpoints/v1")).status == 404
 
@@ -120,11 +120,11 @@ async def test_checkpoint_restore_fork(api: Api) -> None:
 async def test_of_two_restores_at_once_the_second_is_refused(api: Api) -> None:
     await api.image()
     await api.sandbox(name="one")
-    await api.call("POST", f"{ONE}/checkpoints?wait_s=5")
+    await api.call("POST", f"{ONE}/checkpoints?wait_s=30")
     api.agent.slow_s["restore"] = 0.3
     body = {"checkpoint": "v1"}
     first, second = await asyncio.gather(
-        *(api.call("POST", f"{ONE}/restore?wait_s=5", body, headers={"X": str(number)}) for number in range(2))
+        *(api.call("POST", f"{ONE}/restore?wait_s=30", body, headers={"X": str(number)}) for number in range(2))
     )
     assert sorted([first.status, second.status]) == [200, 409]
     refused = first if first.status == 409 else second
@@ -139,7 +139,7 @@ async def test_protected_is_deleted_by_force_only(api: Api) -> None:
     assert (refused.status, refused.json["error"]["code"]) == (409, "protected")
     assert (await api.call("PATCH", ONE, {"protected": False})).json["spec"]["protected"] is False
     assert (await api.call("PATCH", ONE, {"protected": True})).status == 200
-    assert (await api.call("DELETE", f"{ONE}?force=true&wait_s=5")).json["state"] == "deleted"
+    assert (await api.call("DELETE", f"{ONE}?force=true&wait_s=30")).json["state"] == "deleted"
 
 
 async def test_update_name_and_labels(api: Api) -> None:
@@ -158,7 +158,7 @@ async def test_update_name_and_labels(api: Api) -> None:
 async def test_limits_change_while_it_runs_but_not_below_what_is_in_use(api: Api) -> None:
     await api.image()
     box = await api.sandbox(name="one")
-    changed = await api.call("PATCH", f"{ONE}?wait_s=5", {"memory": "2GiB", "cpu": 2, "pids": 99, "disk": "20GiB"})
+    changed = await api.call("PATCH", f"{ONE}?wait_s=30", {"memory": "2GiB", "cpu": 2, "pids": 99, "disk": "20GiB"})
     assert (changed.status, changed.json["applied"], changed.json["state"]) == (200, True, "running")
     assert api.agent.world.boxes[box["id"]].order.spec.memory == 2 * 1024**3
     large = await api.call("PATCH", ONE, {"memory": "512GiB"})
@@ -189,12 +189,12 @@ async def test_what_takes_a_restart_is_refused_while_it_runs_and_written_while_i
     assert (await api.call("GET", ONE)).json["spec"]["cpu"] == 1, "nothing is half done"
     outside = await api.call("PATCH", ONE, {**change, "mounts": [{"source": "/etc", "target": "/mnt"}]})
     assert (outside.status, outside.json["error"]["field"]) == (400, "mounts[0].source")
-    await api.call("POST", f"{ONE}/stop?wait_s=5", {"grace_s": 0})
+    await api.call("POST", f"{ONE}/stop?wait_s=30", {"grace_s": 0})
     changed = await api.call("PATCH", ONE, change)
     assert (changed.status, changed.json["state"]) == (200, "stopped")
     twice = {"mounts": [{"source": "/srv", "target": "/a"}, {"source": "/opt", "target": "/a"}]}
     assert (await api.call("PATCH", ONE, twice)).message == "two mounts have the same target"
-    started = (await api.call("POST", f"{ONE}/start?wait_s=5")).json
+    started = (await api.call("POST", f"{ONE}/start?wait_s=30")).json
     assert (started["spec"]["env"], started["spec"].get("user"), started["spec"]["cpu"]) == ({"B": "2"}, None, 2)
     assert api.agent.world.boxes[started["id"]].order.spec.env == {"B": "2"}
 
@@ -218,7 +218,7 @@ async def test_create_right_after_pull_waits_for_the_image(api: Api) -> None:
     api.agent.slow_s["docker://slow"] = 0.4
     pulled = await api.call("POST", "/v1/images", {"name": "slow", "source": "docker://slow"})
     assert (pulled.status, pulled.json["state"], pulled.json["name"]) == (202, "creating", "slow:latest")
-    made = await api.call("POST", "/v1/sandboxes?wait_s=5", {"image": "slow"})
+    made = await api.call("POST", "/v1/sandboxes?wait_s=30", {"image": "slow"})
     assert (made.status, made.json["state"]) == (201, "running")
 
 
@@ -300,7 +300,7 @@ async def test_a_policy_is_replaced_whole_and_answered_when_its_machine_goes_by_
     await api.image()
     await api.sandbox(name="one", network={"rules": [{"domain": "old.test", "action": "deny"}]})
     policy = {"default": "deny", "rules": [{"domain": "PyPI.org"}, {"cidr": "10.1.2.3/16"}, {"include": "git"}]}
-    set_ = await api.call("PATCH", f"{ONE}?wait_s=5", {"policy": policy})
+    set_ = await api.call("PATCH", f"{ONE}?wait_s=30", {"policy": policy})
     assert (set_.status, set_.json["applied"]) == (200, True)
     network = set_.json["spec"]["network"]
     assert (network["enabled"], network["default"], network["observe"]) == (True, "deny", False)
@@ -318,9 +318,9 @@ async def test_a_policy_is_replaced_whole_and_answered_when_its_machine_goes_by_
 async def test_a_fork_of_an_old_checkpoint_gets_the_policy_of_today(api: Api) -> None:
     await api.image()
     await api.sandbox(name="one")
-    await api.call("POST", f"{ONE}/checkpoints?wait_s=5")
-    await api.call("PATCH", f"{ONE}?wait_s=5", {"policy": {"default": "deny"}})
-    forked = await api.call("POST", f"{ONE}/fork?wait_s=5", {"checkpoint": "v1"})
+    await api.call("POST", f"{ONE}/checkpoints?wait_s=30")
+    await api.call("PATCH", f"{ONE}?wait_s=30", {"policy": {"default": "deny"}})
+    forked = await api.call("POST", f"{ONE}/fork?wait_s=30", {"checkpoint": "v1"})
     assert forked.json["items"][0]["spec"]["network"]["default"] == "deny"
 
 
@@ -328,5 +328,5 @@ async def test_a_fork_is_no_member_of_its_parents_environment(api: Api) -> None:
     await api.image()
     labels = {"skerry.environment": "shop", "skerry.member": "one", "team": "blue"}
     await api.sandbox(name="one", labels=labels)
-    forked = await api.call("POST", f"{ONE}/fork?wait_s=5")
+    forked = await api.call("POST", f"{ONE}/fork?wait_s=30")
     assert forked.json["items"][0]["spec"]["labels"] == {"team": "blue"}

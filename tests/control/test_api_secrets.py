@@ -78,8 +78,8 @@ async def test_an_order_has_the_newest_value_and_has_it_sealed(api: Api) -> None
     assert HUSH not in order.model_dump_json()
     assert [seals.open(each.sealed, each.bound_to).decode() for each in order.secrets] == [HUSH]
     await put(api, value="second")
-    await api.call("POST", "/v1/sandboxes/one/stop?wait_s=5")
-    await api.call("POST", "/v1/sandboxes/one/start?wait_s=5")
+    await api.call("POST", "/v1/sandboxes/one/stop?wait_s=30")
+    await api.call("POST", "/v1/sandboxes/one/start?wait_s=30")
     order = api.agent.world.boxes[box["id"]].order
     assert [(each.version, seals.open(each.sealed, each.bound_to)) for each in order.secrets] == [(2, b"second")]
 
@@ -107,6 +107,6 @@ async def test_what_names_a_secret_that_is_not_there_is_refused_at_once(api: Api
     assert "used by one" in failed(await api.call("DELETE", f"{SECRETS}/token"), 409, "in_use")
     assert (await api.call("DELETE", f"{SECRETS}/token?force=true")).status == 200
     failed(await api.call("POST", "/v1/sandboxes/one/fork"), 404, "not_found", "secrets[0].name")
-    await api.call("POST", "/v1/sandboxes/one/stop?wait_s=5")
+    await api.call("POST", "/v1/sandboxes/one/stop?wait_s=30")
     failed(await api.call("POST", "/v1/sandboxes/one/start"), 404, "not_found", "secrets[0].name")
     assert (await api.call("GET", "/v1/sandboxes/one")).json["state"] == "stopped"

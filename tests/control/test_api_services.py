@@ -34,7 +34,7 @@ async def test_a_service_from_create_to_delete(api: Api) -> None:
     await api.image()
     async with listening(api) as following:
         assert (await following())["services"] == []
-        made = await api.call("POST", "/v1/services?wait_s=5", {**WEB, "replicas": 2, "models": ["m"]})
+        made = await api.call("POST", "/v1/services?wait_s=30", {**WEB, "replicas": 2, "models": ["m"]})
         assert made.status == 201, made.text
         assert (made.json["status"], made.json["ready"], len(made.json["replicas"])) == ("healthy", 2, 2)
         assert made.json["url"].startswith("http://web.localhost")
@@ -47,7 +47,7 @@ async def test_a_service_from_create_to_delete(api: Api) -> None:
         explained = (await api.call("GET", "/v1/explain/web")).json
         assert (explained["noun"], explained["state"], len(explained["placed"])) == ("service", "healthy", 2)
         assert explained["says"] == ["It is to have 2 replicas: as declared."]
-        scaled = await api.call("POST", "/v1/services/web/scale?wait_s=5", {"replicas": 1})
+        scaled = await api.call("POST", "/v1/services/web/scale?wait_s=30", {"replicas": 1})
         assert (scaled.status, scaled.json["wanted"]) == (200, 1)
         changed = await api.call("PATCH", "/v1/services/web", {"routing": {"policy": "random"}, "env": {"A": "b"}})
         assert (changed.status, changed.json["revision"]) == (202, 2)
@@ -55,7 +55,7 @@ async def test_a_service_from_create_to_delete(api: Api) -> None:
         revisions = (await api.call("GET", "/v1/services/web/revisions")).json["items"]
         assert [(each["number"], each["reason"]) for each in revisions] == [(1, "created"), (2, "routing, env")]
         assert (await api.call("DELETE", "/v1/images/debian:12")).status == 409
-        gone = await api.call("DELETE", "/v1/services/web?now=true&wait_s=5")
+        gone = await api.call("DELETE", "/v1/services/web?now=true&wait_s=30")
         assert (gone.status, gone.json["state"]) == (200, "deleted")
         while "service_gone" not in (await following()):
             pass

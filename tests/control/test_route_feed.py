@@ -22,7 +22,7 @@ async def listening(api: Api) -> AsyncIterator[Any]:
         assert answer.status == 200
 
         async def following() -> Any:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(30):
                 return json.loads(await answer.content.readline())
 
         yield following

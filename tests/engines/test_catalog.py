@@ -285,7 +285,7 @@ def test_the_simulator_runs_from_what_is_carried_with_nothing_but_python() -> No
         try:
             assert process.stdout is not None
             assert "simulator of tide" in process.stdout.readline()
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=30) as answer:
                 assert json.load(answer)["data"][0]["id"] == "tide"
         finally:
             process.terminate()

@@ -76,7 +76,7 @@ def test_tokens_that_nobody_wants_are_passed_over() -> None:
 
 
 async def followed(publisher: zmtp.Publisher) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not publisher.followers:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -99,7 +99,7 @@ async def test_who_follows_hears_what_comes_and_what_was_missed_is_replayed() ->
     publisher.publish(b"other", b"not for it")
     publisher.publish(b"kv-events", b"a" * 300)
     publisher.publish(b"kv-events", b"b")
-    await asyncio.wait_for(follower, 5)
+    await asyncio.wait_for(follower, 30)
     assert heard == [(2, b"a" * 300), (3, b"b")]
     replayed = [number async for number, _ in zmtp.replay("127.0.0.1", replay_port, 1)]
     assert replayed == [1, 2, 3]

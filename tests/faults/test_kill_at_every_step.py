@@ -122,7 +122,7 @@ def clean_up(client: Client, server: Server) -> None:
     for box in client.sandboxes.list():
         client.sandboxes.connect(box.id).delete(force=True)
     agent = server.pid("agent")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         subvolumes = machine.subvolumes(server.settings, agent)
         left = (

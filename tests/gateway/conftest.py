@@ -175,7 +175,7 @@ class World:
         """Everything that comes back until the gateway hangs up."""
         reader, writer = await self.open()
         writer.write(sent)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             came = await reader.read(-1)
         writer.close()
         return came
@@ -204,7 +204,7 @@ async def make_world() -> AsyncIterator[Callable[..., Awaitable[World]]]:
         world.port = listening.getsockname()[1]
         ending = Ending()
         serving = asyncio.create_task(world.gateway.serve(listening, None, ending))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not world.gateway.routes.known:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 

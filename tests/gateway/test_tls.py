@@ -38,7 +38,7 @@ async def test_over_tls(world: World, tmp_path: Path) -> None:
         "127.0.0.1", listening.getsockname()[1], ssl=context, server_hostname=WEB
     )
     writer.write(f"GET /?skerry_token={world.token()} HTTP/1.1\r\nHost: {WEB}\r\n\r\n".encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await read_head(reader)
     assert status(answer) == 200
     assert b"; SameSite=Lax; Secure\r\n" in answer

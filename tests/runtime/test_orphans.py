@@ -18,7 +18,7 @@ from skerry.runtime.container.syscalls import set_child_subreaper
 set_child_subreaper()
 tool = subprocess.Popen(["unshare", "--pid", "--fork", *sys.argv[1:], "sleep", "60"], start_new_session=True)
 children = lambda pid: Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-deadline = time.monotonic() + 10
+deadline = time.monotonic() + 30
 while not children(tool.pid) or Path(f"/proc/{children(tool.pid)[0]}/comm").read_text() != "sleep\\n":
     assert time.monotonic() < deadline
     time.sleep(0.01)

@@ -340,7 +340,7 @@ asyncio.run(main())
             using(pool_in(home), use)
         finally:
             os.killpg(agent.pid, 9)  # the sandbox
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 30
     while attached_to(home / "pool.img") and time.monotonic() < deadline_s:
         time.sleep(0.05)
 

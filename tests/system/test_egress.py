@@ -93,7 +93,7 @@ def probe(box: Sandbox, proto: str, address: str, port: int, data: bytes) -> str
 
 
 def until(happened: Callable[[], Any]) -> None:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 30
     while not happened():
         assert time.monotonic() < deadline_s
         time.sleep(0.02)

@@ -26,7 +26,7 @@ def test_the_simulator_answers_from_its_sandbox(gateway: Server, client: Client,
     box = client.sandboxes.get(made["replicas"][0]["sandbox"])
     body = {"model": "tide", "messages": [{"role": "user", "content": "Who sees it?"}], "max_tokens": 8}
     request = urllib.request.Request(f"http://{box.address}:8000/v1/chat/completions", json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         assert json.load(answer)["usage"]["completion_tokens"] == 8
     load = ("--rate", "50", "--requests", "20", "--input-tokens", "20", "--output-tokens", "4")
     measured = json.loads(skerry(server, "bench", "run", "--service", "tide", *load, "--out", str(tmp_path), "--json"))

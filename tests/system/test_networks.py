@@ -69,7 +69,7 @@ def found(box: Sandbox, name: str) -> str:
 
 def all_is_as_joined(lab: Lab) -> None:
     # Its program may be about to listen again.
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 30
     while reach(lab.web, "db") != WEB or reach(lab.web, "cache") == "":
         assert time.monotonic() < deadline_s, (reach(lab.web, "db"), reach(lab.web, "cache"))
     assert (reach(lab.db, "web.back"), reach(lab.web, "db.back"), reach(lab.web, CACHE)) == (DB, WEB, front_of(lab.web))
@@ -84,7 +84,7 @@ def front_of(box: Sandbox) -> str:
 
 def settled(box: Sandbox, networks: list[str]) -> None:
     box.update(networks=networks)
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 30
     while not box.info().applied:
         assert time.monotonic() < deadline_s
         time.sleep(0.01)

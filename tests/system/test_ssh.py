@@ -168,7 +168,7 @@ def test_terminal_with_a_size_that_changes(ssh: Ssh) -> None:
         pass
     finally:
         os.close(ours)
-    assert child.wait(10) == 5
+    assert child.wait(30) == 5
     assert re.search(rb"vt220\s+33 77\s+44 55", seen), seen
 
 
@@ -191,7 +191,7 @@ def test_signals_reach_the_command(ssh: Ssh) -> None:
             async with connection.create_process(command) as process:
                 assert await process.stdout.readline() == "ready\n"
                 process.send_signal("USR1")
-                ended = await process.wait(timeout=10)
+                ended = await process.wait(timeout=30)
                 return str(ended.stdout), ended.exit_status
 
     assert asyncio.run(ask()) == ("heard\n", 9)
@@ -368,7 +368,7 @@ def test_revoked_key_ends_what_it_opened(own: Ssh) -> None:
     with own.going("-N", "box") as open_one:
         until(lambda: own.run("true").returncode == 0)
         own.box.revoke_ssh()
-        open_one.wait(10)
+        open_one.wait(30)
     assert own.run("true").returncode == 255
     assert own.box.ssh_access().keys == []
 

@@ -159,7 +159,7 @@ class Client:
         return await self.answer()
 
     async def answer(self) -> tuple[int, str, bytes]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             lower = head.lower()
             if "transfer-encoding: chunked" in lower:
