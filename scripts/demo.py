@@ -32,6 +32,7 @@ SUBNET = "10.202.0.0/16"
 POOL_SIZE = "8GiB"
 IMAGE = "debian:12"
 INCLUDE = ["python3"]
+TRAINED = ROOT / "examples" / "train-and-serve"
 FORKS = 3
 READY_S_MAX = 90
 ASLEEP_S_MAX = 20
@@ -161,6 +162,7 @@ def tell_story(client: Client, steps: Steps) -> None:
         close_off(box, steps)
         stop_and_start(box, steps)
         bring_up(steps)
+        train_and_serve(steps)
     finally:
         steps.title("Clean up")
         steps.run("delete", "Delete every sandbox of the demo", lambda: delete_all(client))
@@ -264,12 +266,7 @@ def bring_up(steps: Steps) -> None:
         (Path(folder) / "skerry.yaml").write_text(ENVIRONMENT)
 
         def skerry(*words: str) -> str:
-            program = str(Path(sys.executable).with_name("skerry"))
-            environ = {**os.environ, "SKERRY_DATA_DIR": str(DATA_DIR), "XDG_STATE_HOME": folder}
-            ran = subprocess.run([program, *words], cwd=folder, env=environ, capture_output=True, text=True)
-            if ran.returncode:
-                raise SystemExit(f"\nskerry {' '.join(words)} failed:\n{ran.stderr}")
-            return ran.stdout
+            return command_line(Path(folder), Path(folder), *words)
 
         steps.run("up", "skerry up: a server and two agents, and their network", lambda: skerry("up"))
         again = steps.run("up_again", "skerry up again", lambda: skerry("up"))
@@ -281,6 +278,50 @@ def bring_up(steps: Steps) -> None:
         skerry("exec", "agent-2", "--", "rm", "-rf", "/usr")
         steps.run("reset", "Wreck the other one, put it back as it was set up", lambda: skerry("reset", "agent-2"))
         steps.run("destroy", "Take it all down", lambda: skerry("destroy", "--yes"))
+
+
+def command_line(folder: Path, state: Path, *words: str) -> str:
+    program = str(Path(sys.executable).with_name("skerry"))
+    environ = {**os.environ, "SKERRY_DATA_DIR": str(DATA_DIR), "XDG_STATE_HOME": str(state)}
+    ran = subprocess.run([program, *words], cwd=folder, env=environ, capture_output=True, text=True)
+    if ran.returncode:
+        raise SystemExit(f"\nskerry {' '.join(words)} failed:\n{ran.stderr}")
+    return ran.stdout
+
+
+def train_and_serve(steps: Steps) -> None:
+    """Only where its PyTorch is here already: nobody waits for a gigabyte to see a demo."""
+    steps.title("Train a model, then serve it")
+    if not all((TRAINED / part / "done").exists() for part in ("site", "client")):
+        steps.show(f"{TRAINED.relative_to(ROOT)}/prepare fetches PyTorch (900 MB unpacked); then this is shown, too")
+        return
+    with tempfile.TemporaryDirectory() as state:
+        more = Path(state) / "image.yaml"
+        of_ours = f"{{image: '{IMAGE}'}}"  # which has Python already
+        more.write_text(f"images: {{python: null}}\njobs: {{train: {of_ours}}}\nservices: {{sorter: {of_ours}}}\n")
+        files = ("-f", "skerry.yaml", "-f", str(more))
+
+        def skerry(*words: str) -> str:
+            return command_line(TRAINED, Path(state), *words)
+
+        try:
+            say = "skerry up: a job trains it, two replicas serve it"
+            steps.run("train", say, lambda: skerry("up", "--allow-outside", *files))
+            token = skerry("service", "token", "create", "demo", "--service", "sorter", "--quiet").strip()
+            environ = {**os.environ, "OPENAI_BASE_URL": f"http://{URL_LISTEN}/v1", "OPENAI_API_KEY": token}
+            environ["PYTHONPATH"] = str(TRAINED / "client")
+            asking = [sys.executable, "ask.py", "hbadfe", "jihgfa"]
+            say = "Ask it by the openai client"
+            asked = steps.run(
+                "openai",
+                say,
+                lambda: subprocess.run(asking, cwd=TRAINED, env=environ, check=True, stdout=subprocess.PIPE),
+            )
+            steps.show(asked.stdout.decode())
+        finally:
+            steps.run(
+                "untrain", "Take it down, with its volume", lambda: skerry("destroy", "--yes", "--volumes", *files)
+            )
 
 
 def delete_all(client: Client) -> None:

@@ -206,7 +206,6 @@ def test_a_model_is_trained_and_served_while_a_replica_is_lost(
     assert ran.returncode == 0, ran.stderr
     folder.skerry("up", "--allow-outside")
     assert folder.skerry("job", "wait", "train") == "sort-train succeeded\n"
-    folder.skerry("up", "sorter", "--allow-outside")
     key = folder.skerry("service", "token", "create", "tester", "--service", "sorter", "--quiet").strip()
 
     def ask(*words: str) -> list[str]:
