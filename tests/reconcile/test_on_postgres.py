@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from skerry.clock import SystemClock
 from skerry.control.app import Control
+from skerry.control.first_key import ensure_first_key
 from skerry.control.intents import evictions
 from skerry.model.checkpoint import CheckpointState
 from skerry.model.job import JobState, TaskState
@@ -19,6 +21,7 @@ from skerry.model.replica import replica_id
 from skerry.model.sandbox import CheckpointPolicy, S
 from skerry.model.service import Health, Service
 from skerry.model.traffic import ServiceTraffic, TrafficReport
+from skerry.store.store import Store
 from skerry.store.transaction import PROJECT
 from skerry.telemetry import Log
 from tests.reconcile.conftest import Cloud
@@ -108,6 +111,20 @@ async def scaled(cloud: Cloud, service: Service) -> list[str]:
     async with cloud.store.read() as tx:
         events = await tx.events.list(PROJECT, target=service.id, limit=500)
     return [each.message for each in events if each.kind == "scaled"]
+
+
+async def test_two_programs_that_start_at_once_leave_one_file_with_the_key(server_url: str, tmp_path: Path) -> None:
+    url = create_database(server_url, "keys")
+    stores = [Store(url, SystemClock()) for _ in range(2)]
+    for store in stores:
+        await store.open()
+    paths = [tmp_path / "one", tmp_path / "two"]
+    await asyncio.gather(*(ensure_first_key(store, path) for store, path in zip(stores, paths, strict=True)))
+    [path] = [each for each in paths if each.exists()]
+    async with stores[0].read() as tx:
+        assert await tx.keys.with_secret(path.read_text().strip()) is not None
+    for store in stores:
+        await store.close()
 
 
 async def test_two_programs_make_and_replace_replicas_once(cloud: Cloud) -> None:

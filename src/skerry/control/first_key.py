@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from skerry.errors import AlreadyExists, Conflict
 from skerry.store.keys import SECRET_BYTES, make_secret
 from skerry.store.store import Store
 from skerry.store.transaction import PROJECT
@@ -18,10 +19,17 @@ async def ensure_first_key(store: Store, path: Path) -> None:
     async with store.read() as tx:
         if await tx.keys.count():
             return
-    secret = _read(path) or _write(path, make_secret(os.urandom(SECRET_BYTES)))
-    async with store.write() as tx:
-        if not await tx.keys.count():
-            await tx.keys.create(NAME, PROJECT, secret)
+    known = _read(path)
+    secret = known or _write(path, make_secret(os.urandom(SECRET_BYTES)))
+    try:
+        async with store.write() as tx:
+            if not await tx.keys.count():
+                await tx.keys.create(NAME, PROJECT, secret)
+                return
+    except (AlreadyExists, Conflict):
+        pass
+    if known is None:
+        path.unlink()  # another control program was first, and its file has the key that opens
 
 
 def _read(path: Path) -> str | None:

@@ -133,6 +133,8 @@ class Reconcilers:
         stopping = stop.StopSandboxes(store, agent, hands(stop.HANDS, wake.stop_sandboxes))
         restoring = restore.RestoreSandboxes(store, agent, hands(restore.HANDS, wake.restore_sandboxes))
         deleting = delete.DeleteSandboxes(store, agent, hands(delete.HANDS, wake.delete_sandboxes))
+        # Another control program may have started one and died before it saw how it does.
+        unseen_s = SOON_S if store.has_other_writers else SELDOM_S
         applying = apply.ApplyChanges(store, agent, hands(apply.HANDS, wake.apply_changes))
         return [
             (placing, wake.place_sandboxes, SOON_S),
@@ -142,7 +144,7 @@ class Reconcilers:
             (restoring, wake.restore_sandboxes, SOON_S),
             (deleting, wake.delete_sandboxes, SOON_S),
             (applying, wake.apply_changes, SOON_S),
-            (ObserveSandboxes(store, agent, book), wake.observe_sandboxes, SELDOM_S),
+            (ObserveSandboxes(store, agent, book), wake.observe_sandboxes, unseen_s),
         ]
 
     def _checkpoints(self, book: ReportBook) -> list[Loop]:
