@@ -124,7 +124,7 @@ async def test_a_mounted_model_stays(api: Api) -> None:
     missing = await api.call("POST", "/v1/sandboxes", {"image": "debian:12", "mounts": [{"model": "none"}]})
     failed(missing, 404, "not_found", "mounts[0].model")
     writing = {"image": "debian:12", "mounts": [{"model": "m", "readonly": False}]}
-    failed(await api.call("POST", "/v1/sandboxes", writing), 400, "invalid", "mounts[0]")
+    failed(await api.call("POST", "/v1/sandboxes", writing), 400, "invalid", "mounts[0].readonly")
     await api.call("DELETE", f"/v1/sandboxes/{box['id']}?wait_s=30")
     assert (await api.call("DELETE", f"{MODELS}/m?wait_s=30")).json["state"] == "deleted"
 
