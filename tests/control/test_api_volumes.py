@@ -50,7 +50,7 @@ async def test_a_copy_has_at_least_its_sources_size_and_a_snapshot_none_of_its_o
     assert (copy["size_bytes"], copy["source"]) == (64 * MIB, source["id"])
     failed(await volume(api, "less", source="data", size="32MiB"), 400, "invalid", "size")
     failed(await volume(api, "none", source="nothing"), 404, "not_found", "source")
-    failed(await volume(api, "empty", readonly=True), 400, "invalid", None)
+    failed(await volume(api, "empty", readonly=True), 400, "invalid", "readonly")
     assert (await volume(api, "monday", source="data", readonly=True)).json["readonly"] is True
     failed(await api.call("PATCH", f"{VOLUMES}/monday", {"size": "1GiB"}), 400, "invalid", "size")
     api.agent.slow_s["create_volume"] = 1.0

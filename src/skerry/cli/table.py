@@ -148,7 +148,6 @@ HABITS: dict[str, str] = {
     "squeue": "skerry job list --state pending",
     "srun": "skerry job submit --watch -- COMMAND",
     "submit": "skerry job submit -- COMMAND",
-    "top": "skerry stats BOX",
     "touch": "skerry lease create BOX --for 10m",
     "unpause": "skerry wake BOX",
     "use": "skerry context use NAME",
