@@ -19,7 +19,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"queue": "night"}, "queue", "queue: there is no queue night"),
     ({"array": "5-1"}, "array", "array: '5-1' is not allowed; 5-1: the last index is not before the first"),
     ({"array": 3, "sweep": {"a": [1]}}, "", "array and sweep: give one of them"),
-    ({"sweep": {"rank": [1]}}, "sweep.rank", "sweep.rank: this name is taken"),
+    ({"sweep": {"rank": [1]}}, "", "sweep.rank: this name is taken"),
     ({"nodes_min": 3, "nodes": 2}, "nodes_min", "nodes_min: at most as many as nodes"),
     ({"nodes": 4000}, "nodes", "nodes: 4000 is not allowed; there may be 2000 on a machine"),
     ({"cpu": 200}, "cpu", "cpu: 200 is not allowed; the largest machine has 4"),
