@@ -66,7 +66,10 @@ async def test_a_service_from_create_to_delete(api: Api) -> None:
     [
         ({"image": None}, "image: engine command needs one"),
         ({"model": "llama"}, "model: 'llama' is not allowed; expected a folder in the sandbox"),
-        ({"fork": True}, "fork: replicas cannot be started from a checkpoint yet"),
+        (
+            {"fork": True, "addresses": ["http://10.0.0.5:8000"], "image": None, "command": None},
+            "addresses: servers that are there already have no image, command, prepare, scaling or fork",
+        ),
         ({"image": "nothing:1"}, "there is no image nothing:1"),
         ({"name": "web--80"}, "name: web--80 ends as the address of a sandbox's port does"),
         ({"roles": {"prefill": 1}}, "roles: engine command"),

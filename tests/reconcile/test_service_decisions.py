@@ -151,3 +151,26 @@ def test_how_long_new_ones_took_is_remembered_and_of_woken_ones_it_is_not() -> N
     assert world.service.starts_s == [7.0, 7.0], "once for each"
     many = world.service.model_copy(update={"starts_s": [float(each) for each in range(1, 21)]})
     assert start_s(many) == 18.0
+
+
+def test_a_fork_that_does_not_become_healthy_stops_no_rollout() -> None:
+    world = World()
+    for _ in range(3):
+        world.step()
+        for box_id in world.boxes:
+            world.say(box_id, HealthState.HEALTHY)
+    world.update()
+    world.step()
+    [new] = [box for box in world.live() if box.replica and box.replica.revision == 2]
+    world.boxes[new.id] = new.model_copy(update={"source_checkpoint": "cp-000000000001"})
+    world._replica(new.id, ready_s=0.5)
+    world.say(new.id, HealthState.STARTING)
+    plan = world.step()
+    assert [box.id for box in plan.delete] == [new.id]
+    assert world.service.failures == 1
+    assert world.service.rollout is not None
+    assert world.service.rollout.phase is Phase.GOING_ON
+    for _ in range(2):
+        world.step()
+    [another] = [box for box in world.live() if box.replica and box.replica.revision == 2]
+    assert another.id != new.id

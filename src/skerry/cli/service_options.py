@@ -27,6 +27,7 @@ PLAIN = (
     "user",
     "workdir",
     "drain",
+    "fork",
 )
 """Options that are fields as they stand."""
 SIGNALS = ("in-flight", "queue", "tokens-per-second", "ttft", "tpot", "cache", "gpu", "cpu", "custom:METRIC")
@@ -42,6 +43,7 @@ _OPTIONS = (
     click.option("--adapter", multiple=True, metavar="NAME=SOURCE", help="LoRA adapter. Repeat."),
     click.option("--option", "-o", multiple=True, metavar="NAME=VALUE", help="Option of the engine. Repeat."),
     click.option("--prepare", multiple=True, metavar="LINE", help="Line for /bin/sh that is run before it. Repeat."),
+    click.option("--fork/--no-fork", default=None, help="Start replicas from the disk of the first healthy one [no]."),
     click.option("--shell", "-c", "line", metavar="LINE", help="In place of a command: a line for /bin/sh."),
     click.option("--address", multiple=True, metavar="URL", help="A server that is there already. Repeat."),
     click.option("--port", type=int, metavar="PORT", help="Where it listens [the engine's]."),

@@ -44,8 +44,11 @@ def launch_of(spec: ServiceSpec, name: str, role: Role, places: Places) -> Launc
     return engine(spec.engine).launch(spec, Place(model=model, adapters=adapters, role=role, card=card), name)
 
 
-def order(service: str, name: str, revision: Revision, number: int, role: Role, places: Places) -> Ordered:
-    """`service`: its id. Raises Invalid where what it comes to is not allowed of a sandbox."""
+def order(
+    service: str, name: str, revision: Revision, number: int, role: Role, places: Places, *, prepared: bool = False
+) -> Ordered:
+    """`service`: its id. `prepared`: what `prepare` does is on its disk already. Raises Invalid where what it comes to
+    is not allowed of a sandbox."""
     spec = revision.spec
     launch = launch_of(spec, name, role, places)
     command = launch.command or (tuple(revision.command) if revision.command is not None else None)
@@ -60,7 +63,7 @@ def order(service: str, name: str, revision: Revision, number: int, role: Role, 
             name=replica_name(service, number),
             hostname=replica_hostname(name, number),
             image=launch.image,
-            command=_prepared(spec, command),
+            command=list(command) if prepared else _with_steps(spec, command),
             restart=Restart.ALWAYS,
             health=health,
             env={**launch.env, **spec.env, "SKERRY_SERVICE": name, "SKERRY_REPLICA": str(number)},
@@ -121,7 +124,7 @@ def _health(launch: Launch) -> MainHealth:
     )
 
 
-def _prepared(spec: ServiceSpec, command: tuple[str, ...]) -> list[str]:
+def _with_steps(spec: ServiceSpec, command: tuple[str, ...]) -> list[str]:
     """Its steps first, each as it was given, by the shell of the image; then the command in the shell's place."""
     if not spec.prepare:
         return list(command)

@@ -41,6 +41,7 @@ class Origin(StrEnum):
     AUTO = "auto"  # by the sandbox's checkpoint policy
     GUEST = "guest"  # by the sandbox itself through its socket
     FORK = "fork"  # taken to fork a running sandbox; removed when its forks exist
+    SERVICE = "service"  # of a replica, for those that come after it; the service's, it stays when the replica goes
 
 
 class CheckpointRequest(Frozen):

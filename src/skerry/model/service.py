@@ -184,7 +184,8 @@ class ServiceSpec(Demand):
     public: bool = False
     """Whether everybody who reaches the gateway may use it; else it takes a token or a key."""
     fork: bool = False
-    """Start replicas after the first from a checkpoint of one that is healthy. Refused as yet."""
+    """Start replicas from a checkpoint of the first of their revision that was healthy: its disk, with what `prepare`
+    has done, which is not run again."""
     cpu: Cpu = 1.0
     """Of each replica, as all that follows."""
     memory: Memory = 1 * GIB
@@ -205,8 +206,9 @@ class ServiceSpec(Demand):
 
     @model_validator(mode="after")
     def _has_something_to_run(self) -> ServiceSpec:
-        if self.addresses and (self.image or self.command or self.scaling or self.prepare):
-            raise ValueError("addresses: servers that are there already have no image, command, prepare or scaling")
+        if self.addresses and (self.image or self.command or self.scaling or self.prepare or self.fork):
+            say = "addresses: servers that are there already have no image, command, prepare, scaling or fork"
+            raise ValueError(say)
         if not self.addresses and self.engine is EngineName.COMMAND and self.image is None:
             raise ValueError("image: engine command needs one")
         if not self.addresses and self.engine is EngineName.COMMAND and self.port is None:
@@ -218,7 +220,7 @@ class ServiceSpec(Demand):
     @property
     def restarts(self) -> dict[str, Any]:
         """Of what is declared that by which replicas differ: when it changes there is a new revision."""
-        kept = {"name", "replicas", "scaling", "routing", "strategy", "drain", "public", "labels", "roles"}
+        kept = {"name", "replicas", "scaling", "routing", "strategy", "drain", "public", "fork", "labels", "roles"}
         return self.model_dump(mode="json", exclude=kept)
 
 
@@ -325,6 +327,9 @@ class Service(Frozen):
     """Why the newest of them was lost."""
     retry_at: datetime | None = None
     """None is made before."""
+    checkpoints: dict[int, str] = {}
+    """Revision -> id of the checkpoint that its replicas start from, with `fork`. Each has one in its time: where that
+    is gone they start from the image."""
     image_digest: str | None = None
     volumes: dict[str, str] = {}
     reason: str | None = None

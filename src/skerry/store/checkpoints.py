@@ -101,7 +101,8 @@ class Checkpoints(Records[Checkpoint]):
 
         c = self.table.c
         gone = select(sandboxes.c.id).where(sandboxes.c.state.in_(GONE))
-        return await self._many(select(c.body).where(c.state.not_in(GONE), c.sandbox.in_(gone)))
+        theirs = c.origin != Origin.SERVICE.value
+        return await self._many(select(c.body).where(c.state.not_in(GONE), theirs, c.sandbox.in_(gone)))
 
     async def answering(self, sandbox_id: str, request_id: str) -> Checkpoint | None:
         """The checkpoint that was made for this request of the guest, if it was already."""

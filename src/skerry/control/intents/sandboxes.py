@@ -17,7 +17,7 @@ from skerry.control.intents.ports import Held, claim, claim_again
 from skerry.errors import Conflict, Invalid, LimitReached, NotFound, Protected, RestartNeeded
 from skerry.model.amounts import format_size
 from skerry.model.changes import Change
-from skerry.model.checkpoint import CheckpointState
+from skerry.model.checkpoint import CheckpointState, Origin
 from skerry.model.explain import explain
 from skerry.model.identity import make_id
 from skerry.model.image import Image, ImageState
@@ -208,7 +208,8 @@ async def restore(tx: Transaction, sandbox: Sandbox, checkpoint_ref: str, held: 
 
 
 async def delete(tx: Transaction, sandbox: Sandbox, *, force: bool) -> Sandbox:
-    """Its checkpoints go with it, but for those that a fork still has to start from: they go when it has."""
+    """Its checkpoints go with it, but for those that a fork still has to start from, which go when it has, and its
+    service's, which go with the service or the revision."""
     if sandbox.state is S.DELETING:
         return sandbox
     if sandbox.spec.protected and not force:
@@ -216,7 +217,7 @@ async def delete(tx: Transaction, sandbox: Sandbox, *, force: bool) -> Sandbox:
             f"sandbox {sandbox.name} is protected; switch that off, or delete it with force", field="protected"
         )
     deleted = await _move(tx, sandbox, S.DELETING, "sandbox.delete", {})
-    checkpoints = await tx.checkpoints.living_of(sandbox.id)
+    checkpoints = [each for each in await tx.checkpoints.living_of(sandbox.id) if each.origin is not Origin.SERVICE]
     needed = await tx.sandboxes.waiting_for_checkpoint([each.id for each in checkpoints]) if checkpoints else set[str]()
     for checkpoint in checkpoints:
         if checkpoint.id not in needed:

@@ -16,7 +16,7 @@ from skerry.control.intents import model_places, models, networks, queues, sandb
 from skerry.control.intents.capacity import WhyNever, check_size, none_known
 from skerry.control.reach import check_addresses
 from skerry.engines.catalog import engine
-from skerry.errors import AlreadyExists, Conflict, Invalid, LimitReached, NotFound, Unsupported
+from skerry.errors import AlreadyExists, Conflict, Invalid, LimitReached, NotFound
 from skerry.model.explain import explain
 from skerry.model.identity import make_id
 from skerry.model.image import Image, ImageState
@@ -133,11 +133,6 @@ async def _checked(
     tx: Transaction, spec: ServiceSpec, name: str, owner: str, share: Sequence[Path], why_never: WhyNever
 ) -> Made:
     """All that can be said against it now, said now and not when its first replica is made."""
-    if spec.fork:
-        raise Unsupported(
-            "fork: replicas cannot be started from a checkpoint yet, which keeps a disk and no memory; leave it out",
-            field="fork",
-        )
     if spec.addresses:
         return Made(spec, None, None, {})
     places = await model_places.expected(tx, spec)

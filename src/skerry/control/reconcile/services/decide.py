@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from skerry.model.checkpoint import Checkpoint, CheckpointState
 from skerry.model.replica import Role
 from skerry.model.rollout import Phase, Rollout, RolloutStatus
 from skerry.model.sandbox import S, Sandbox
@@ -19,6 +20,10 @@ from skerry.model.service import STARTS_KEPT, Health, Service, ServiceState
 from skerry.model.serving import Standing, groups, standing, status_of
 
 BACKOFF_FIRST_S, BACKOFF_S_MAX = 1.0, 300.0
+TAKEN_S = 0.3
+"""While a checkpoint is taken, those that are to start from it wait, and the service is looked at so often."""
+FORGET_S = 2.0
+"""A checkpoint that is in use when it is to go is looked at again after this."""
 PARKED_MAX = 1
 """Stopped replicas that are kept of a service at zero: the first who asks is served by it; more are made as before."""
 LOST = (S.STOPPED, S.FAILED)
@@ -36,6 +41,8 @@ class Facts:
     idle: frozenset[str]
     """Ids of those that drain at which no gateway has any under way, nor will have."""
     now: datetime
+    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+    """By id: those that its record names, as far as they are known."""
 
 
 @dataclass
@@ -49,6 +56,14 @@ class Plan:
     delete: list[Sandbox] = field(default_factory=list[Sandbox])
     healthy: list[Sandbox] = field(default_factory=list[Sandbox])
     """For the first time."""
+    take: dict[int, Sandbox] = field(default_factory=dict[int, Sandbox])
+    """Revision -> whom a checkpoint is taken of."""
+    forget: list[int] = field(default_factory=list[int])
+    """Revisions whose checkpoint goes with them."""
+    spoilt: list[Checkpoint] = field(default_factory=list[Checkpoint])
+    """Nobody is to start from them again."""
+    sources: dict[int, Checkpoint] = field(default_factory=dict[int, Checkpoint])
+    """Revision -> what those that are made start from."""
     changes: dict[str, Any] = field(default_factory=dict[str, Any])
     """Of the service's record."""
     told: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -62,7 +77,8 @@ class Plan:
 
     def does_nothing(self) -> bool:
         acts = (self.make, self.wake, self.drain, self.park, self.delete, self.healthy, self.changes, self.told)
-        return not any(acts) and self.settled is None and not self.over
+        forks = (self.take, self.forget, self.spoilt)
+        return not any(acts) and not any(forks) and self.settled is None and not self.over
 
     def at(self, moment: datetime | None) -> None:
         if moment is not None:
@@ -95,7 +111,9 @@ class _Decision:
             self._drain(self._live)
             plan.delete += [*self._lost, *self._parked]
             self._let_go(park=False)
-            plan.over = not self._facts.boxes
+            if not self._facts.boxes:
+                self._forget([*service.checkpoints])
+                plan.over = not service.checkpoints
             return plan
         self._bury()
         rollout = service.rollout
@@ -108,6 +126,7 @@ class _Decision:
             self._roll(rollout, wanted)
         parks = not sum(wanted.values()) and service.spec.scaling is not None
         self._let_go(park=parks)
+        self._fork()
         self._hold_back()
         self._say()
         return plan
@@ -146,12 +165,14 @@ class _Decision:
             why = box.reason or ("it was stopped" if box.state is S.STOPPED else "it could not be started")
             plan.told.append(("replica-lost", f"replica {replica.number}: {why}"))
             if replica.healthy_at is None:
-                failures = plan.changes.get("failures", service.failures) + 1
-                wait_s = min(BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 30), BACKOFF_S_MAX)
-                retry_at = self._now + timedelta(seconds=wait_s)
-                plan.changes |= {"failures": failures, "retry_at": retry_at, "failure": why}
+                self._fail(box, why)
         for box in self._live:
             replica, seen = _replica(box), self._seen[box.id]
+            if seen.health is Health.UNHEALTHY and _is_new_fork(box):
+                why = seen.reason or "it is unhealthy"
+                plan.told.append(("replica-given-up", f"replica {replica.number}, a fork: {why}"))
+                self._fail(box, why)
+                self._drain([box])
             if seen.health is not Health.UNHEALTHY or replica.healthy_at is None or box.health is None:
                 continue
             until = box.health.since + timedelta(seconds=replica.patience_s)
@@ -160,6 +181,62 @@ class _Decision:
             else:
                 plan.told.append(("replica-given-up", f"replica {replica.number}: {seen.reason or 'unhealthy'}"))
                 self._drain([box])
+
+    def _fail(self, box: Sandbox, why: str) -> None:
+        """It was never healthy. One that was forked may owe that to its disk: the next begins with the image."""
+        plan, service = self._plan, self._service
+        failures = plan.changes.get("failures", service.failures) + 1
+        wait_s = min(BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 30), BACKOFF_S_MAX)
+        retry_at = self._now + timedelta(seconds=wait_s)
+        plan.changes |= {"failures": failures, "retry_at": retry_at, "failure": why}
+        source = self._facts.checkpoints.get(box.source_checkpoint or "") if _is_new_fork(box) else None
+        if source is not None and source.state is CheckpointState.READY and source not in plan.spoilt:
+            plan.spoilt.append(source)
+            plan.told.append(("checkpoint-dropped", f"replica {_replica(box).number}, forked from it: {why}"))
+
+    # What they start from
+
+    def _fork(self) -> None:
+        """One checkpoint for each revision in its time, of the first that is healthy: one that is gone or spoilt is not
+        taken again, so that a server that cannot start on a disk it has used before does not fail over and over."""
+        plan, service = self._plan, self._service
+        used = {plan.changes.get("serving", service.serving), service.revision} if service.spec.fork else set[int]()
+        self._forget([revision for revision in service.checkpoints if revision not in used])
+        for revision in sorted(used - service.checkpoints.keys()):
+            if (box := self._newest_well(revision)) is not None:
+                plan.take[revision] = box
+                plan.told.append(("checkpoint", f"revision {revision}: of replica {_replica(box).number}"))
+        making = set(plan.take)
+        for revision in used & service.checkpoints.keys():
+            found = self._facts.checkpoints.get(service.checkpoints[revision])
+            if found is None or found in plan.spoilt:
+                continue
+            if found.state is CheckpointState.CREATING:
+                making.add(revision)
+            elif found.state is CheckpointState.READY:
+                plan.sources[revision] = found
+            elif found.state is CheckpointState.FAILED:
+                plan.spoilt.append(found)
+                plan.told.append(("checkpoint-dropped", f"revision {revision}: {found.reason}"))
+        if plan.changes.get("failures", service.failures):
+            plan.sources.clear()
+        else:  # it is there in a moment
+            plan.make = [each for each in plan.make if each[0] not in making]
+        if making:
+            plan.at(self._now + timedelta(seconds=TAKEN_S))
+
+    def _forget(self, revisions: list[int]) -> None:
+        """As soon as nobody has to make a disk from theirs any more."""
+        self._plan.forget = revisions
+        if revisions:
+            self._plan.at(self._now + timedelta(seconds=FORGET_S))
+
+    def _newest_well(self, revision: int) -> Sandbox | None:
+        """The youngest has written least on its disk since it was ready."""
+        leaving = [*self._plan.drain, *self._plan.delete]
+        there = [box for box in self._well(self._live) if _replica(box).revision == revision and box not in leaving]
+        running = [box for box in there if box.state is S.RUNNING]
+        return max(running, key=lambda box: _replica(box).number, default=None)
 
     # How many there are to be
 
@@ -224,6 +301,8 @@ class _Decision:
             replica = _replica(box)
             if replica.revision != rollout.revision or replica.healthy_at is not None or box.evicted is not None:
                 continue
+            if _is_new_fork(box):
+                continue  # another is made from the image, which may do better
             seen = self._seen[box.id]
             if seen.health is Health.UNHEALTHY:
                 if box in self._plan.delete:
@@ -365,6 +444,12 @@ class _Decision:
 def _replica(box: Sandbox) -> Any:
     assert box.replica is not None, "only replicas are looked at here"
     return box.replica
+
+
+def _is_new_fork(box: Sandbox) -> bool:
+    """Nothing speaks for its disk yet: it was never healthy, not even before it was stopped and woken."""
+    replica = _replica(box)
+    return box.source_checkpoint is not None and replica.healthy_at is None and not replica.woken
 
 
 def _is_older(moment: datetime | None, than: datetime | None) -> bool:

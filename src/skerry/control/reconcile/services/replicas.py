@@ -9,9 +9,11 @@ from typing import Any
 from skerry.control.intents import model_places, networks, queues
 from skerry.control.intents.sandboxes import check_count
 from skerry.control.launching import Ordered, order
-from skerry.control.reconcile.services.decide import BACKOFF_FIRST_S, BACKOFF_S_MAX
+from skerry.control.reconcile.services.decide import BACKOFF_FIRST_S, BACKOFF_S_MAX, Plan
 from skerry.errors import NoRoom, SkerryError
+from skerry.model.checkpoint import Checkpoint
 from skerry.model.network import Membership
+from skerry.model.node import NodeState
 from skerry.model.replica import Role, replica_id
 from skerry.model.sandbox import S, Sandbox
 from skerry.model.service import Revision, Service
@@ -25,13 +27,11 @@ class MakeReplicas:
     def __init__(self, *, sandboxes_max: int) -> None:
         self._sandboxes_max = sandboxes_max
 
-    async def __call__(
-        self, tx: Transaction, service: Service, wanted: Sequence[tuple[int, Role]], changes: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    async def __call__(self, tx: Transaction, service: Service, plan: Plan) -> dict[str, Any]:
         """What changes of the service with it. Where none can be made for now that says so, and when to try again."""
-        some = wanted[:AT_ONCE]
+        changes = plan.changes
         try:
-            boxes = await self._boxes(tx, service, some)
+            boxes = await self._boxes(tx, service, plan.make[:AT_ONCE], plan.sources)
         except NoRoom as error:  # that passes by itself
             wait_s = error.retry_after_s or BACKOFF_FIRST_S
             return {"retry_at": tx.now + timedelta(seconds=wait_s), "reason": error.say}
@@ -43,7 +43,13 @@ class MakeReplicas:
         await tx.sandboxes.insert(boxes, [], message=f"of service {service.name}")
         return {"made": service.made + len(boxes)}
 
-    async def _boxes(self, tx: Transaction, service: Service, wanted: Sequence[tuple[int, Role]]) -> list[Sandbox]:
+    async def _boxes(
+        self,
+        tx: Transaction,
+        service: Service,
+        wanted: Sequence[tuple[int, Role]],
+        sources: Mapping[int, Checkpoint],
+    ) -> list[Sandbox]:
         numbers = sorted({revision for revision, _ in wanted})
         revisions = {each.number: each for each in await tx.services.revisions(service.id, numbers)}
         await check_count(tx, len(wanted), self._sandboxes_max)
@@ -51,17 +57,39 @@ class MakeReplicas:
         memberships = await networks.join_forks(tx, joins, len(wanted))
         made: list[Sandbox] = []
         places = {number: await model_places.found(tx, each.spec) for number, each in revisions.items()}
+        usable = await _usable(tx, sources)
         for at, (number, role) in enumerate(wanted):
-            revision = revisions[number]
-            ordered = order(service.id, service.name, revision, service.made + at + 1, role, places[number])
-            made.append(_box(tx, service, revision, ordered, memberships[at]))
+            revision, source = revisions[number], usable.get(number)
+            prepared = source is not None
+            next_number = service.made + at + 1
+            ordered = order(service.id, service.name, revision, next_number, role, places[number], prepared=prepared)
+            made.append(_box(tx, service, revision, ordered, memberships[at], source))
         for queue in {box.spec.queue for box in made}:
             await queues.admit(tx, queue, owner=service.owner, count=len(made))
         return made
 
 
+async def _usable(tx: Transaction, sources: Mapping[int, Checkpoint]) -> dict[int, Checkpoint]:
+    """Those on a machine that takes somebody: a fork can start nowhere else, and from the image anywhere."""
+    if not sources:
+        return {}
+    there = [node for node in await tx.nodes.all() if node.state is NodeState.READY]
+    taking = {node.id for node in there if not node.cordoned and not node.draining}
+    found: dict[int, Checkpoint] = {}
+    for number, checkpoint in sources.items():
+        homes = {volume.node for volume in await tx.volumes.with_ids(sorted(checkpoint.volumes.values()))}
+        if checkpoint.node in taking and homes <= {None, checkpoint.node}:
+            found[number] = checkpoint
+    return found
+
+
 def _box(
-    tx: Transaction, service: Service, revision: Revision, ordered: Ordered, memberships: Sequence[Membership]
+    tx: Transaction,
+    service: Service,
+    revision: Revision,
+    ordered: Ordered,
+    memberships: Sequence[Membership],
+    source: Checkpoint | None,
 ) -> Sandbox:
     number = ordered.replica.number
     return Sandbox(
@@ -74,6 +102,8 @@ def _box(
         owner=service.owner,
         replica=ordered.replica,
         image_digest=revision.image_digest,
+        parent=source.sandbox if source is not None else None,
+        source_checkpoint=source.id if source is not None else None,
         memberships=list(memberships),
         volumes=revision.volumes,
         created_at=tx.now,

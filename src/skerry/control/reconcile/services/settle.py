@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from skerry.clock import Clock
 from skerry.control.intents import sandboxes
 from skerry.control.reconcile.jobs.advance import Overtaken, Seldom
+from skerry.control.reconcile.services.checkpoints import keep_checkpoints
 from skerry.control.reconcile.services.decide import Facts, Plan, decide
 from skerry.control.reconcile.services.news import ServiceNews
 from skerry.control.reconcile.services.replicas import MakeReplicas
@@ -88,7 +89,9 @@ class SettleServices:
             return None
         boxes = await tx.sandboxes.of_service(service_id)
         idle = frozenset(box.id for box in boxes if self._book.is_idle(box))
-        plan = decide(Facts(service, boxes, self._book.in_flight(), idle, tx.now))
+        named = sorted(service.checkpoints.values())
+        checkpoints = {each.id: each for each in await tx.checkpoints.with_ids(named)} if named else {}
+        plan = decide(Facts(service, boxes, self._book.in_flight(), idle, tx.now, checkpoints))
         if any(box.replica and box.replica.draining_at for box in boxes) or plan.drain:
             plan.at(tx.now + timedelta(seconds=DRAINING_S))
         return service, plan
@@ -103,8 +106,10 @@ class SettleServices:
             return None
         service, plan = found
         await self._replicas(tx, service, plan)
+        if plan.take or plan.forget or plan.spoilt:
+            plan.changes |= await keep_checkpoints(tx, service, plan)
         if plan.make:
-            plan.changes |= await self._make(tx, service, plan.make, plan.changes)
+            plan.changes |= await self._make(tx, service, plan)
         if plan.settled is not None and service.operation is not None:
             await tx.operations.finish(service.operation, plan.settled or None)
         if plan.told:
