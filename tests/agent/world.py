@@ -21,8 +21,9 @@ from skerry.runtime.contract import Slot
 INSTANCE = "b0b0"
 SUBNET = "10.211.0.0/24"
 UPLINK = "wdb0b0-0"
-HOST = "203.0.113.254"
-PUBLIC = "203.0.113.1"
+# Public, and nobody's since RFC 7526: those for documentation are at times a machine's own way to its packages.
+HOST = "192.88.99.254"
+PUBLIC = "192.88.99.1"
 FAR = "198.51.100.1"
 PRIVATE = "10.99.0.1"
 PRIVATE_OTHER = "10.98.0.1"

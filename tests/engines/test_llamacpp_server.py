@@ -26,6 +26,7 @@ from tests.agent import tiny_llama
 from tests.engines.packages import folder_of
 from tests.engines.replica_process import Caller, running
 
+pytestmark = pytest.mark.timeout(600)  # the first time its package is fetched
 PACKAGE = "xllamacpp==2026.10.11549"
 VALUES = {
     "host": "127.0.0.1", "n-gpu-layers": "all", "split-mode": "row", "tensor-split": "3,1", "flash-attn": "off",

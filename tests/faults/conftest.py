@@ -24,8 +24,9 @@ def running(subnet: str, **settings: object) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def whole_server() -> Iterator[Server]:
-    yield from running("10.223.0.0/20")
+def whole_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """At a subnet of its own for a module that names one, since it may run beside another."""
+    yield from running(getattr(request.module, "SUBNET", "10.223.0.0/20"))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tests import machine
 from tests.server import Server
 
 IMAGE = "debian:12"
+SUBNET = "10.233.0.0/20"
 SOME = 20
 """Answers that must come after each fault."""
 PARTS = 80

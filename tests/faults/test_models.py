@@ -23,6 +23,7 @@ from tests.faults.test_worst_days import until
 from tests.server import Server
 from tests.system.conftest import connect
 
+SUBNET = "10.233.0.0/20"
 PART = FetchLimits().part_bytes
 CONFIG = b'{"architectures": ["LlamaForCausalLM"]}'
 

@@ -208,7 +208,7 @@ def test_the_names_asked_by_tcp_are_judged_as_well(lab: Lab) -> None:
 
 @pytest.mark.parametrize("default", ["deny", "allow"])
 def test_other_ways_to_ask_and_http3_are_cut(lab: Lab, default: str) -> None:
-    lab.rule("allowed.test", "203.0.113.0/24", default=default)
+    lab.rule("allowed.test", "192.88.99.0/24", default=default)
     assert lab.resolve("allowed.test") == [PUBLIC]
     assert lab.reaches(PUBLIC)
     assert not lab.reaches(PUBLIC, 853)
