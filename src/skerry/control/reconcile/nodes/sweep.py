@@ -7,6 +7,7 @@ as an event and left alone; `DELETE` on the agent's own socket is there for the 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ClassVar
 
 from skerry.client.agent import AgentClient
@@ -64,37 +65,35 @@ class SweepNode:
         present = await self._agent.checkpoint_ids()
         async with self._store.read() as tx:
             states = await tx.checkpoints.states_of(present)
-        for checkpoint_id in present:
-            state = states.get(checkpoint_id)
-            if state is None:
-                await self._tell_unknown("checkpoint", checkpoint_id)
-            elif state == CheckpointState.DELETED.value:
-                self._log.warning("removing a deleted checkpoint that is still there", target=checkpoint_id)
-                await self._agent.delete_checkpoint(checkpoint_id)
+        await self._remove("checkpoint", present, states, CheckpointState.DELETED, self._agent.delete_checkpoint)
 
     async def _volumes(self) -> None:
         present = sorted(await self._agent.volumes())
         async with self._store.read() as tx:
             states = await tx.volumes.states_of(present)
-        for volume_id in present:
-            state = states.get(volume_id)
-            if state is None:
-                await self._tell_unknown("volume", volume_id)
-            elif state == VolumeState.DELETED.value:
-                self._log.warning("removing a deleted volume that is still there", target=volume_id)
-                await self._agent.delete_volume(volume_id)
+        await self._remove("volume", present, states, VolumeState.DELETED, self._agent.delete_volume)
 
     async def _models(self) -> None:
         present = await self._agent.models()
         async with self._store.read() as tx:
             states = await tx.models.states_of(present)
-        for model_id in present:
-            state = states.get(model_id)
+        await self._remove("model", present, states, ModelState.DELETED, self._agent.delete_model)
+
+    async def _remove(
+        self,
+        noun: str,
+        present: Sequence[str],
+        states: Mapping[str, str],
+        deleted: str,
+        delete: Callable[[str], Awaitable[None]],
+    ) -> None:
+        for target in present:
+            state = states.get(target)
             if state is None:
-                await self._tell_unknown("model", model_id)
-            elif state == ModelState.DELETED.value:
-                self._log.warning("removing a deleted model that is still there", target=model_id)
-                await self._agent.delete_model(model_id)
+                await self._tell_unknown(noun, target)
+            elif state == deleted:
+                self._log.warning(f"removing a deleted {noun} that is still there", target=target)
+                await delete(target)
 
     async def _tell_unknown(self, noun: str, target: str) -> None:
         if target in self._told or len(self._told) >= TOLD_MAX:
