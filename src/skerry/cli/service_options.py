@@ -13,6 +13,7 @@ from skerry.cli.spec_options import mount
 from skerry.client.calls.networks import join_from_text
 from skerry.client.calls.secrets import use_from_text
 from skerry.client.calls.services import ENGINES, POLICIES, STRATEGIES
+from skerry.client.modelfile import typed
 
 PLAIN = (
     "image",
@@ -109,7 +110,7 @@ def service_from(command: tuple[str, ...], options: dict[str, Any]) -> dict[str,
         "models": list(options.pop("model_name")),
         "adapters": _pairs(options.pop("adapter"), "--adapter", "NAME=SOURCE"),
         "options": {
-            name: _value(text) for name, text in _pairs(options.pop("option"), "--option", "NAME=VALUE").items()
+            name: typed(text) for name, text in _pairs(options.pop("option"), "--option", "NAME=VALUE").items()
         },
         "prepare": [["/bin/sh", "-c", step] for step in options.pop("prepare")],
         "addresses": list(options.pop("address")),
@@ -178,15 +179,3 @@ def _numbers(given: tuple[str, ...], option: str, kind: Callable[[str], Any]) ->
         except ValueError:
             raise click.UsageError(f"{option} {name}={value}: {value!r} is no number") from None
     return found
-
-
-def _value(text: str) -> str | int | float | bool:
-    """As typed: true and false, numbers, else text."""
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -96,14 +96,15 @@ def _parameter(rest: str, parameters: dict[str, Any], where: str) -> None:
     if len(text) > 1 and text[0] == text[-1] == '"':
         value: Any = text[1:-1]
     else:
-        value = _typed(text)
+        value = typed(text)
     if name in REPEATED:
         parameters.setdefault(name, []).append(str(value))
     else:
         parameters[name] = value
 
 
-def _typed(text: str) -> str | int | float | bool:
+def typed(text: str) -> str | int | float | bool:
+    """As it is written: true and false, numbers, else text."""
     if text in ("true", "false"):
         return text == "true"
     for kind in (int, float):
