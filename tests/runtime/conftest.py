@@ -19,6 +19,7 @@ import uvloop
 from skerry.errors import SkerryError
 from skerry.model.sandbox import GIB, SandboxSpec
 from skerry.runtime.catalog import CATALOG, prepare_process
+from skerry.runtime.conformance_kit import until
 from skerry.runtime.container.memory import memory_folder
 from skerry.runtime.container.syscalls import bind_file, umount
 from skerry.runtime.contract import ExecPlan, HostMount, Runtime, Slot, StartPlan
@@ -137,6 +138,11 @@ class Machine:
 
     def collect(self, sandbox_id: str) -> Callable[[bytes], None]:
         return self.output.setdefault(sandbox_id, bytearray()).extend
+
+    def said(self, sandbox_id: str, count: int) -> list[str]:
+        """The first lines of the main command, once there are so many: they come when they come."""
+        self.run(until(lambda: self.output[sandbox_id].count(b"\n") >= count))
+        return self.output[sandbox_id].decode().splitlines()
 
     def exec(self, sandbox_id: str, *command: str, stdin: bytes | None = None, **wanted: Any) -> tuple[int | None, str]:
         """(exit code, stdout and stderr together)"""

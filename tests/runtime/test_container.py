@@ -234,8 +234,7 @@ def test_main_waits_for_a_reader_and_loses_nothing(machine: Machine) -> None:
 def test_stdout_can_be_opened_by_name(machine: Machine) -> None:
     box = machine.box(command=["sh", "-c", "echo out > /dev/stdout; echo err > /dev/stderr; sleep 1000"], user="nobody")
     assert machine.sh(box, "echo a > /dev/stdout; cat /dev/stdin", stdin=b"b\n", user="nobody") == (0, "a\nb\n")
-    machine.run(asyncio.sleep(0.1))
-    assert bytes(machine.output[box]) == b"out\nerr\n"
+    assert machine.said(box, 2) == ["out", "err"]
 
 
 def test_kill_reaches_children_but_nobody_else(machine: Machine) -> None:
