@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 SHELL := /bin/bash
 .PHONY: demo test lint bench format lock
 
-demo:  ## watch real sandboxes being made, wrecked, rolled back and forked
+demo:  ## real sandboxes made, wrecked, rolled back and forked, a model trained and served
 	@scripts/bootstrap demo
 	@$(PYTHON) scripts/demo.py
 
