@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skerry.control.reconcile.services.decide import Facts, Plan, decide
+from skerry.control.reconcile.services.decide import decide
+from skerry.control.reconcile.services.facts import Facts, Plan
 from skerry.model.guest_service import HealthState, HealthStatus
 from skerry.model.replica import ReplicaOf, replica_id
 from skerry.model.rollout import Phase, RolloutStatus

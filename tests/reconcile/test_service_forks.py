@@ -25,7 +25,7 @@ async def desk(cloud: Cloud) -> Desk:
 
 async def kept_of(desk: Desk, service: Service, revision: int) -> Checkpoint:
     async with desk.cloud.store.read() as tx:
-        found = await tx.checkpoints.get(service.checkpoints[revision])
+        found = await tx.checkpoints.get(service.checkpoints[revision].checkpoint)
     assert found is not None
     return found
 
@@ -74,7 +74,7 @@ async def test_each_revision_has_its_own_and_the_old_one_goes(desk: Desk) -> Non
     sources = [box.source_checkpoint for box in sorted(boxes, key=lambda box: box.replica.number if box.replica else 0)]
     assert sources == [None, new.id], "the second of a rollout starts from the first already"
     await desk.cloud.until_checkpoint(old, CheckpointState.DELETED)
-    service = await desk.until(lambda service: service.checkpoints == {2: new.id})
+    service = await desk.until(lambda service: _ids(service) == {2: new.id})
     await desk.delete()
     await desk.cloud.until_checkpoint(new, CheckpointState.DELETED)
     await _deleted(desk, service)
@@ -93,15 +93,53 @@ async def test_it_holds_at_once_and_ends_at_once(desk: Desk) -> None:
     assert second.source_checkpoint is None
 
 
-async def test_without_the_checkpoint_they_start_from_the_image(desk: Desk) -> None:
+async def test_one_that_cannot_be_taken_is_tried_again_and_until_then_they_start_from_the_image(desk: Desk) -> None:
     desk.cloud.agent.refuse["checkpoint"] = NoRoom("the disk pool is full")
     await desk.create(fork=True, prepare=["install"])
     await desk.until_settled()
-    service = await desk.until(lambda service: 1 in service.checkpoints)
+    service = await desk.until(lambda service: 1 in service.checkpoints and bool(service.checkpoints[1].retry_at))
     failed = await desk.cloud.until_checkpoint(await kept_of(desk, service, 1), CheckpointState.DELETED)
     assert failed.reason == "the disk pool is full"
     _, second = await grown_to(desk, 2)
     assert second.source_checkpoint is None
+    assert second.spec.command != ["serve"]
+    desk.cloud.agent.refuse.clear()
+    service = await desk.until(lambda service: service.checkpoints[1].tries == 2)
+    kept = await desk.cloud.until_checkpoint(await kept_of(desk, service, 1), CheckpointState.READY)
+    third = (await grown_to(desk, 3))[-1]
+    assert third.source_checkpoint == kept.id
+
+
+async def test_of_those_that_start_together_one_prepares_and_the_others_are_its_forks(desk: Desk) -> None:
+    await desk.create(fork=True, prepare=["install"], replicas=3)
+    await desk.until_settled()
+    boxes = await desk.boxes()
+    kept = await kept_of(desk, await desk.get(), 1)
+    sources = [box.source_checkpoint for box in sorted(boxes, key=lambda box: box.replica.number if box.replica else 0)]
+    assert sources == [None, kept.id, kept.id]
+
+
+async def test_nobody_waits_for_one_that_does_not_become_healthy(desk: Desk) -> None:
+    desk.cloud.agent.begin_as = HealthState.STARTING
+    await desk.create(fork=True, prepare=["install"], replicas=2, health=SOON)
+    boxes = await desk.until_boxes(lambda boxes: len(boxes) == 2)
+    assert [box.source_checkpoint for box in boxes] == [None, None]
+
+
+async def test_without_room_where_the_checkpoint_is_a_fork_starts_elsewhere_from_the_image(desk: Desk) -> None:
+    await desk.create(fork=True, prepare=["install"])
+    await desk.until_settled()
+    await until_kept(desk)
+    desk.cloud.agent.capacity["memory_bytes"] = 2**19  # with what may be promised, half of what a replica asks for
+    async with desk.cloud.store.write() as tx:
+        [node] = await tx.nodes.all()
+        other = {"id": "nd-000000000002", "name": "other", "agent_socket": "other"}
+        await tx.nodes.put(node.model_copy(update=other), None)
+        await tx.nodes.put(node.model_copy(update={"memory_bytes": 2**19}), node)
+    await desk.scale(2)
+    boxes = await desk.until_boxes(lambda boxes: any(box.node == other["id"] for box in boxes))
+    [second] = [box for box in boxes if box.node == other["id"]]
+    assert (second.source_checkpoint, second.parent) == (None, None)
     assert second.spec.command != ["serve"]
 
 
@@ -166,7 +204,7 @@ async def test_whenever_control_is_killed_one_is_taken_and_none_is_left(desk: De
             await desk.update(env={"V": "2"})
     await desk.until(lambda service: service.rollout is None and service.ready == 2)
     kept = await until_kept(desk, 2)
-    await desk.until(lambda service: service.checkpoints == {2: kept.id})
+    await desk.until(lambda service: _ids(service) == {2: kept.id})
     await desk.cloud.until(lambda: _on_machine(desk), lambda there: there == {kept.id})
     await desk.delete()
     await _deleted(desk, service)
@@ -186,3 +224,7 @@ async def _deleted(desk: Desk, service: Service) -> None:
         return found.state
 
     await desk.cloud.until(state, lambda state: state is ServiceState.DELETED)
+
+
+def _ids(service: Service) -> dict[int, str]:
+    return {revision: disk.checkpoint for revision, disk in service.checkpoints.items()}

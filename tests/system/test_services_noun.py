@@ -154,3 +154,38 @@ def test_from_the_first_replica_to_zero_and_back_without_a_failed_request(
         assert ask(server, token)[0] == 401
     finally:
         client.services.delete("web", now=True)
+
+
+def test_of_two_that_start_together_the_second_is_a_fork_of_the_first_and_answers(
+    gateway: Server, client: Client
+) -> None:
+    """`prepare` writes another number each time it runs: one that both tell it has run once."""
+    line = f"exec perl -e '{WEB.replace(chr(39), chr(34))}' $(cat /srv/number)"
+    given = [
+        "--image",
+        IMAGE,
+        "--port",
+        "8080",
+        "--health",
+        "/",
+        "--health-interval",
+        "0.5s",
+        "--replicas",
+        "2",
+        "--public",
+    ]
+    given += ["--fork", "--prepare", "cat /proc/sys/kernel/random/uuid > /srv/number", "-c", line]
+    made = json.loads(skerry(gateway, "service", "create", "web", *given, "--json"))
+    try:
+        assert (made["status"], made["ready"]) == ("healthy", 2)
+        answers: set[str] = set()
+        deadline_s = time.monotonic() + 30
+        while len(answers) < 2 and time.monotonic() < deadline_s:
+            status, answer = ask(gateway, "")
+            if status == 200:
+                answers.add(answer)
+        (number,) = {answer.partition(" from ")[0] for answer in answers}
+        assert {answer.partition(" from ")[2] for answer in answers} == {"1", "2"}, answers
+        assert len(number) == 36, number
+    finally:
+        client.services.delete("web", now=True)

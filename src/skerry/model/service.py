@@ -280,6 +280,17 @@ class Revision(Frozen):
     reason: str = ""
 
 
+class StartDisk(Frozen):
+    """A checkpoint that replicas start from; where it is gone they start from the image."""
+
+    checkpoint: str
+    """Its id."""
+    tries: int = 1
+    """How often one was asked for."""
+    retry_at: datetime | None = None
+    """It could not be made: when another is asked for. None: never."""
+
+
 class Signals(Frozen):
     """What gateways have seen of a service in the last seconds, over all of them."""
 
@@ -327,9 +338,8 @@ class Service(Frozen):
     """Why the newest of them was lost."""
     retry_at: datetime | None = None
     """None is made before."""
-    checkpoints: dict[int, str] = {}
-    """Revision -> id of the checkpoint that its replicas start from, with `fork`. Each has one in its time: where that
-    is gone they start from the image."""
+    checkpoints: dict[int, StartDisk] = {}
+    """Revision -> what its replicas start from, with `fork`."""
     image_digest: str | None = None
     volumes: dict[str, str] = {}
     reason: str | None = None

@@ -8,81 +8,22 @@ gateways say that nothing is under way there any more, or when its time to drain
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
-from skerry.model.checkpoint import Checkpoint, CheckpointState
+from skerry.control.reconcile.services.disks import Disks, is_new_fork
+from skerry.control.reconcile.services.facts import Facts, Plan, replica_of
 from skerry.model.replica import Role
 from skerry.model.rollout import Phase, Rollout, RolloutStatus
 from skerry.model.sandbox import S, Sandbox
-from skerry.model.service import STARTS_KEPT, Health, Service, ServiceState
+from skerry.model.service import STARTS_KEPT, Health, ServiceState
 from skerry.model.serving import Standing, groups, standing, status_of
 
 BACKOFF_FIRST_S, BACKOFF_S_MAX = 1.0, 300.0
-TAKEN_S = 0.3
-"""While a checkpoint is taken, those that are to start from it wait, and the service is looked at so often."""
-FORGET_S = 2.0
-"""A checkpoint that is in use when it is to go is looked at again after this."""
 PARKED_MAX = 1
 """Stopped replicas that are kept of a service at zero: the first who asks is served by it; more are made as before."""
 LOST = (S.STOPPED, S.FAILED)
 GIVEN_UP = range(3, 1_000_000)
 """Failures in a row after which whoever waits for it is told; it is tried on all the same."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    service: Service
-    boxes: Sequence[Sandbox]
-    """Its replicas' sandboxes that are not deleted."""
-    in_flight: Mapping[str, int]
-    """By id: requests under way, as far as is known."""
-    idle: frozenset[str]
-    """Ids of those that drain at which no gateway has any under way, nor will have."""
-    now: datetime
-    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
-    """By id: those that its record names, as far as they are known."""
-
-
-@dataclass
-class Plan:
-    make: list[tuple[int, Role]] = field(default_factory=list[tuple[int, Role]])
-    """(revision, role)."""
-    wake: list[Sandbox] = field(default_factory=list[Sandbox])
-    """Parked ones to be started."""
-    drain: list[Sandbox] = field(default_factory=list[Sandbox])
-    park: list[Sandbox] = field(default_factory=list[Sandbox])
-    delete: list[Sandbox] = field(default_factory=list[Sandbox])
-    healthy: list[Sandbox] = field(default_factory=list[Sandbox])
-    """For the first time."""
-    take: dict[int, Sandbox] = field(default_factory=dict[int, Sandbox])
-    """Revision -> whom a checkpoint is taken of."""
-    forget: list[int] = field(default_factory=list[int])
-    """Revisions whose checkpoint goes with them."""
-    spoilt: list[Checkpoint] = field(default_factory=list[Checkpoint])
-    """Nobody is to start from them again."""
-    sources: dict[int, Checkpoint] = field(default_factory=dict[int, Checkpoint])
-    """Revision -> what those that are made start from."""
-    changes: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Of the service's record."""
-    told: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    """(event, message)."""
-    settled: str | None = None
-    """Its operation has ended: "" well, else why not."""
-    over: bool = False
-    """Nothing is left of one that is being deleted."""
-    due_at: datetime | None = None
-    """When it is to be looked at again, whatever happens."""
-
-    def does_nothing(self) -> bool:
-        acts = (self.make, self.wake, self.drain, self.park, self.delete, self.healthy, self.changes, self.told)
-        forks = (self.take, self.forget, self.spoilt)
-        return not any(acts) and not any(forks) and self.settled is None and not self.over
-
-    def at(self, moment: datetime | None) -> None:
-        if moment is not None:
-            self.due_at = moment if self.due_at is None else min(self.due_at, moment)
 
 
 def decide(facts: Facts) -> Plan:
@@ -97,12 +38,13 @@ class _Decision:
         self._plan = Plan()
         here = [box for box in facts.boxes if box.state is not S.DELETING]
         self._here = here
-        self._leaving = [box for box in here if _replica(box).draining_at is not None]
-        self._parked = [box for box in here if _replica(box).parked and box not in self._leaving]
+        self._leaving = [box for box in here if replica_of(box).draining_at is not None]
+        self._parked = [box for box in here if replica_of(box).parked and box not in self._leaving]
         rest = [box for box in here if box not in self._leaving and box not in self._parked]
         self._lost = [box for box in rest if box.state in LOST and box.evicted is None]
         self._live = [box for box in rest if box not in self._lost]
         self._seen: dict[str, Standing] = {box.id: standing(box, self._now) for box in here}
+        self._disks = Disks(facts, self._plan, self._seen)
 
     def plan(self) -> Plan:
         plan, service = self._plan, self._service
@@ -112,13 +54,13 @@ class _Decision:
             plan.delete += [*self._lost, *self._parked]
             self._let_go(park=False)
             if not self._facts.boxes:
-                self._forget([*service.checkpoints])
+                self._disks.forget([*service.checkpoints])
                 plan.over = not service.checkpoints
             return plan
         self._bury()
         rollout = service.rollout
         wanted = groups(service)
-        self._drain([box for box in self._live if _replica(box).role not in wanted])
+        self._drain([box for box in self._live if replica_of(box).role not in wanted])
         if rollout is None:
             for role, count in wanted.items():
                 self._replace(role, count, service.serving)
@@ -126,7 +68,7 @@ class _Decision:
             self._roll(rollout, wanted)
         parks = not sum(wanted.values()) and service.spec.scaling is not None
         self._let_go(park=parks)
-        self._fork()
+        self._disks.choose(self._well(self._live), [box for box in self._live if box not in plan.drain])
         self._hold_back()
         self._say()
         return plan
@@ -138,10 +80,10 @@ class _Decision:
             box
             for box in self._live
             if self._seen[box.id].health is Health.HEALTHY
-            and (_replica(box).healthy_at is None or _is_older(_replica(box).healthy_at, box.started_at))
+            and (replica_of(box).healthy_at is None or _is_older(replica_of(box).healthy_at, box.started_at))
         ]
         self._plan.healthy = fresh
-        new = [box for box in fresh if _replica(box).healthy_at is None and not _replica(box).woken]
+        new = [box for box in fresh if replica_of(box).healthy_at is None and not replica_of(box).woken]
         if new:
             took_s = [round((self._now - box.created_at).total_seconds(), 3) for box in new]
             self._plan.changes["starts_s"] = [*self._service.starts_s, *took_s][-STARTS_KEPT:]
@@ -158,7 +100,7 @@ class _Decision:
         plan, service = self._plan, self._service
         kept = service.rollout is not None and service.rollout.phase is Phase.STOPPED
         for box in self._lost:
-            replica = _replica(box)
+            replica = replica_of(box)
             if kept and replica.revision == service.revision:
                 continue  # for whoever looks why the rollout has stopped
             plan.delete.append(box)
@@ -167,8 +109,8 @@ class _Decision:
             if replica.healthy_at is None:
                 self._fail(box, why)
         for box in self._live:
-            replica, seen = _replica(box), self._seen[box.id]
-            if seen.health is Health.UNHEALTHY and _is_new_fork(box):
+            replica, seen = replica_of(box), self._seen[box.id]
+            if seen.health is Health.UNHEALTHY and is_new_fork(box):
                 why = seen.reason or "it is unhealthy"
                 plan.told.append(("replica-given-up", f"replica {replica.number}, a fork: {why}"))
                 self._fail(box, why)
@@ -189,62 +131,15 @@ class _Decision:
         wait_s = min(BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 30), BACKOFF_S_MAX)
         retry_at = self._now + timedelta(seconds=wait_s)
         plan.changes |= {"failures": failures, "retry_at": retry_at, "failure": why}
-        source = self._facts.checkpoints.get(box.source_checkpoint or "") if _is_new_fork(box) else None
-        if source is not None and source.state is CheckpointState.READY and source not in plan.spoilt:
-            plan.spoilt.append(source)
-            plan.told.append(("checkpoint-dropped", f"replica {_replica(box).number}, forked from it: {why}"))
-
-    # What they start from
-
-    def _fork(self) -> None:
-        """One checkpoint for each revision in its time, of the first that is healthy: one that is gone or spoilt is not
-        taken again, so that a server that cannot start on a disk it has used before does not fail over and over."""
-        plan, service = self._plan, self._service
-        used = {plan.changes.get("serving", service.serving), service.revision} if service.spec.fork else set[int]()
-        self._forget([revision for revision in service.checkpoints if revision not in used])
-        for revision in sorted(used - service.checkpoints.keys()):
-            if (box := self._newest_well(revision)) is not None:
-                plan.take[revision] = box
-                plan.told.append(("checkpoint", f"revision {revision}: of replica {_replica(box).number}"))
-        making = set(plan.take)
-        for revision in used & service.checkpoints.keys():
-            found = self._facts.checkpoints.get(service.checkpoints[revision])
-            if found is None or found in plan.spoilt:
-                continue
-            if found.state is CheckpointState.CREATING:
-                making.add(revision)
-            elif found.state is CheckpointState.READY:
-                plan.sources[revision] = found
-            elif found.state is CheckpointState.FAILED:
-                plan.spoilt.append(found)
-                plan.told.append(("checkpoint-dropped", f"revision {revision}: {found.reason}"))
-        if plan.changes.get("failures", service.failures):
-            plan.sources.clear()
-        else:  # it is there in a moment
-            plan.make = [each for each in plan.make if each[0] not in making]
-        if making:
-            plan.at(self._now + timedelta(seconds=TAKEN_S))
-
-    def _forget(self, revisions: list[int]) -> None:
-        """As soon as nobody has to make a disk from theirs any more."""
-        self._plan.forget = revisions
-        if revisions:
-            self._plan.at(self._now + timedelta(seconds=FORGET_S))
-
-    def _newest_well(self, revision: int) -> Sandbox | None:
-        """The youngest has written least on its disk since it was ready."""
-        leaving = [*self._plan.drain, *self._plan.delete]
-        there = [box for box in self._well(self._live) if _replica(box).revision == revision and box not in leaving]
-        running = [box for box in there if box.state is S.RUNNING]
-        return max(running, key=lambda box: _replica(box).number, default=None)
+        self._disks.blame(box, why)
 
     # How many there are to be
 
     def _of(self, role: Role, revision: int) -> list[Sandbox]:
-        return [box for box in self._staying(role) if _replica(box).revision == revision]
+        return [box for box in self._staying(role) if replica_of(box).revision == revision]
 
     def _staying(self, role: Role) -> list[Sandbox]:
-        return [box for box in self._live if _replica(box).role is role and box not in self._plan.drain]
+        return [box for box in self._live if replica_of(box).role is role and box not in self._plan.drain]
 
     def _well(self, boxes: Sequence[Sandbox]) -> list[Sandbox]:
         return [box for box in boxes if self._seen[box.id].health is Health.HEALTHY]
@@ -259,7 +154,7 @@ class _Decision:
             self._drain(self._least_missed(there)[:-short])
 
     def _make(self, role: Role, revision: int, count: int) -> None:
-        stopped = [box for box in self._parked if _replica(box).revision == revision and _replica(box).role is role]
+        stopped = [box for box in self._parked if replica_of(box).revision == revision and replica_of(box).role is role]
         woken = [box for box in stopped if box.state is S.STOPPED][:count]
         self._plan.wake += woken
         self._plan.make += [(revision, role)] * (count - len(woken))
@@ -270,7 +165,7 @@ class _Decision:
 
         def missed(box: Sandbox) -> tuple[int, int, int]:
             busy = self._facts.in_flight.get(box.id, 0)
-            return order[self._seen[box.id].health], busy, -_replica(box).number
+            return order[self._seen[box.id].health], busy, -replica_of(box).number
 
         return sorted(boxes, key=missed)
 
@@ -298,10 +193,10 @@ class _Decision:
     def _failure(self, rollout: RolloutStatus) -> str | None:
         """Why it is not to go on: one of the new ones was never healthy and is not going to be."""
         for box in (*self._live, *self._lost):
-            replica = _replica(box)
+            replica = replica_of(box)
             if replica.revision != rollout.revision or replica.healthy_at is not None or box.evicted is not None:
                 continue
-            if _is_new_fork(box):
+            if is_new_fork(box):
                 continue  # another is made from the image, which may do better
             seen = self._seen[box.id]
             if seen.health is Health.UNHEALTHY:
@@ -316,9 +211,9 @@ class _Decision:
             return
         serving = self._service.serving
         for role, count in wanted.items():
-            others = [box for box in self._staying(role) if _replica(box).revision != serving]
+            others = [box for box in self._staying(role) if replica_of(box).revision != serving]
             if rollout.is_staged:
-                others = [box for box in others if _replica(box).revision != rollout.revision]
+                others = [box for box in others if replica_of(box).revision != rollout.revision]
             if rollout.type is not Rollout.RECREATE:
                 self._keep(role, count, serving, beside=len(self._well(others)))
 
@@ -328,7 +223,7 @@ class _Decision:
         strategy = self._service.spec.strategy
         surge = max(strategy.surge, 0 if strategy.unavailable else 1)
         new = self._of(role, revision)
-        old = [box for box in self._staying(role) if _replica(box).revision not in (revision, staged)]
+        old = [box for box in self._staying(role) if replica_of(box).revision not in (revision, staged)]
         idle = [box for box in old if self._seen[box.id].health is not Health.HEALTHY]
         self._drain(idle)  # they serve nobody
         old = [box for box in old if box not in idle]
@@ -343,7 +238,7 @@ class _Decision:
         return not left and len(self._well(self._of(role, revision))) >= count
 
     def _recreate(self, rollout: RolloutStatus, wanted: Mapping[Role, int]) -> None:
-        old = [box for box in self._here if _replica(box).revision != rollout.revision]
+        old = [box for box in self._here if replica_of(box).revision != rollout.revision]
         self._drain([box for box in old if box in self._live])
         if not old and len(self._here) == len(self._facts.boxes):
             for role, count in wanted.items():
@@ -383,7 +278,7 @@ class _Decision:
             plan.delete += [box for box in self._parked if box not in plan.wake and self._is_stale(box)]
         drain_s = self._service.spec.drain
         for box in [*self._leaving, *plan.drain]:
-            since = _replica(box).draining_at or self._now
+            since = replica_of(box).draining_at or self._now
             if not self._has_drained(box, since, drain_s):
                 plan.at(since + timedelta(seconds=drain_s))
             elif park and kept < PARKED_MAX and box.state is S.RUNNING and self._is_current(box):
@@ -393,17 +288,17 @@ class _Decision:
                 plan.delete.append(box)
 
     def _is_current(self, box: Sandbox) -> bool:
-        return _replica(box).revision == self._service.serving == self._service.revision
+        return replica_of(box).revision == self._service.serving == self._service.revision
 
     def _is_stale(self, box: Sandbox) -> bool:
         """A parked one that nobody would wake: of another revision, or beside enough that run."""
-        replica = _replica(box)
+        replica = replica_of(box)
         if replica.revision != self._service.serving:
             return True
         return box.state is S.STOPPED and bool(self._of(replica.role, replica.revision))
 
     def _has_drained(self, box: Sandbox, since: datetime, drain_s: float) -> bool:
-        was_healthy = _replica(box).healthy_at is not None or self._seen[box.id].health is Health.HEALTHY
+        was_healthy = replica_of(box).healthy_at is not None or self._seen[box.id].health is Health.HEALTHY
         if box.state not in (S.RUNNING, S.ASLEEP) or not was_healthy:
             return True  # nobody was sent to it
         return box.id in self._facts.idle or self._now >= since + timedelta(seconds=drain_s)
@@ -439,17 +334,6 @@ class _Decision:
                 plan.settled = None
             else:
                 plan.changes["operation"] = None
-
-
-def _replica(box: Sandbox) -> Any:
-    assert box.replica is not None, "only replicas are looked at here"
-    return box.replica
-
-
-def _is_new_fork(box: Sandbox) -> bool:
-    """Nothing speaks for its disk yet: it was never healthy, not even before it was stopped and woken."""
-    replica = _replica(box)
-    return box.source_checkpoint is not None and replica.healthy_at is None and not replica.woken
 
 
 def _is_older(moment: datetime | None, than: datetime | None) -> bool:

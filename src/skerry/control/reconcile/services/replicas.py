@@ -9,7 +9,8 @@ from typing import Any
 from skerry.control.intents import model_places, networks, queues
 from skerry.control.intents.sandboxes import check_count
 from skerry.control.launching import Ordered, order
-from skerry.control.reconcile.services.decide import BACKOFF_FIRST_S, BACKOFF_S_MAX, Plan
+from skerry.control.reconcile.services.decide import BACKOFF_FIRST_S, BACKOFF_S_MAX
+from skerry.control.reconcile.services.facts import Plan, replica_of
 from skerry.errors import NoRoom, SkerryError
 from skerry.model.checkpoint import Checkpoint
 from skerry.model.network import Membership
@@ -69,16 +70,41 @@ class MakeReplicas:
         return made
 
 
+async def taking(tx: Transaction) -> frozenset[str]:
+    """Ids of machines that take somebody."""
+    there = [node for node in await tx.nodes.all() if node.state is NodeState.READY]
+    return frozenset(node.id for node in there if not node.cordoned and not node.draining)
+
+
+async def from_image(tx: Transaction, service: Service, boxes: Sequence[Sandbox]) -> bool:
+    """Have those that wait for a place as forks start from the image. False: one has its place already."""
+    numbers = sorted({replica_of(box).revision for box in boxes})
+    for revision in await tx.services.revisions(service.id, numbers):
+        places = await model_places.found(tx, revision.spec)
+        for box in boxes:
+            replica = replica_of(box)
+            if replica.revision != revision.number:
+                continue
+            ordered = order(service.id, service.name, revision, replica.number, replica.role, places)
+            spec = box.spec.model_copy(update={"command": ordered.spec.command})
+            changes = {"spec": spec, "parent": None, "source_checkpoint": None, "generation": box.generation + 1}
+            if await tx.sandboxes.change(box, changes) is None:
+                return False
+    said = "it starts from the image, wherever there is room"
+    # What places it hears of changes by events.
+    await tx.events.add([("sandbox", box.id, box.name, "updated", said) for box in boxes])
+    return True
+
+
 async def _usable(tx: Transaction, sources: Mapping[int, Checkpoint]) -> dict[int, Checkpoint]:
     """Those on a machine that takes somebody: a fork can start nowhere else, and from the image anywhere."""
     if not sources:
         return {}
-    there = [node for node in await tx.nodes.all() if node.state is NodeState.READY]
-    taking = {node.id for node in there if not node.cordoned and not node.draining}
+    nodes = await taking(tx)
     found: dict[int, Checkpoint] = {}
     for number, checkpoint in sources.items():
         homes = {volume.node for volume in await tx.volumes.with_ids(sorted(checkpoint.volumes.values()))}
-        if checkpoint.node in taking and homes <= {None, checkpoint.node}:
+        if checkpoint.node in nodes and homes <= {None, checkpoint.node}:
             found[number] = checkpoint
     return found
 

@@ -14,13 +14,14 @@ from skerry.clock import Clock
 from skerry.control.intents import sandboxes
 from skerry.control.reconcile.jobs.advance import Overtaken, Seldom
 from skerry.control.reconcile.services.checkpoints import keep_checkpoints
-from skerry.control.reconcile.services.decide import Facts, Plan, decide
+from skerry.control.reconcile.services.decide import decide
+from skerry.control.reconcile.services.facts import Facts, Plan
 from skerry.control.reconcile.services.news import ServiceNews
-from skerry.control.reconcile.services.replicas import MakeReplicas
+from skerry.control.reconcile.services.replicas import MakeReplicas, from_image, taking
 from skerry.control.traffic_book import TrafficBook
 from skerry.control.wakeups import Wakeup
 from skerry.errors import Conflict, SkerryError
-from skerry.model.sandbox import Sandbox
+from skerry.model.sandbox import S, Sandbox
 from skerry.model.service import SERVICE_FINAL, Service, ServiceState
 from skerry.store.store import Store
 from skerry.store.transaction import Transaction
@@ -89,9 +90,11 @@ class SettleServices:
             return None
         boxes = await tx.sandboxes.of_service(service_id)
         idle = frozenset(box.id for box in boxes if self._book.is_idle(box))
-        named = sorted(service.checkpoints.values())
+        named = sorted(disk.checkpoint for disk in service.checkpoints.values())
         checkpoints = {each.id: each for each in await tx.checkpoints.with_ids(named)} if named else {}
-        plan = decide(Facts(service, boxes, self._book.in_flight(), idle, tx.now, checkpoints))
+        waits = any(box.state is S.PENDING and box.source_checkpoint for box in boxes)
+        nodes = await taking(tx) if waits else frozenset[str]()
+        plan = decide(Facts(service, boxes, self._book.in_flight(), idle, tx.now, checkpoints, nodes))
         if any(box.replica and box.replica.draining_at for box in boxes) or plan.drain:
             plan.at(tx.now + timedelta(seconds=DRAINING_S))
         return service, plan
@@ -108,6 +111,8 @@ class SettleServices:
         await self._replicas(tx, service, plan)
         if plan.take or plan.forget or plan.spoilt:
             plan.changes |= await keep_checkpoints(tx, service, plan)
+        if plan.unfork and not await from_image(tx, service, plan.unfork):
+            raise Overtaken
         if plan.make:
             plan.changes |= await self._make(tx, service, plan)
         if plan.settled is not None and service.operation is not None:
