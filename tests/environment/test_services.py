@@ -99,11 +99,27 @@ def test_it_waits_for_a_job_to_succeed_but_not_again(tmp_path: Path) -> None:
         loaded(tmp_path, TEXT.replace("services:", job).replace("{db: healthy}", "{train: healthy}"))
 
 
+def test_services_wait_for_each_other_but_not_in_a_circle(tmp_path: Path) -> None:
+    other = "  embed: {image: 'debian:12', port: 80DEPENDS}\n"
+    text = TEXT.replace("{db: healthy}", "[embed]") + other
+    scene = loaded(tmp_path, text.replace("DEPENDS", ""))
+    assert make_plan(scene, KINDS, {}).waits["services", "web"]["services", "embed"] == "healthy"
+    with pytest.raises(Problems, match=r"services.embed.depends_on.web: web is a service, to wait for until"):
+        loaded(tmp_path, text.replace("DEPENDS", ", depends_on: {web: started}"))
+    with pytest.raises(Problems, match=r"services.web.depends_on: these wait for each other: web waits for em"):
+        loaded(tmp_path, text.replace("DEPENDS", ", depends_on: web"))
+    with pytest.raises(Problems, match=r"services.web.depends_on: these wait for each other: web waits for web"):
+        loaded(tmp_path, TEXT.replace("{db: healthy}", "[web]"))
+    box = "sandboxes:\n  late: {image: 'debian:12', depends_on: [web]}"
+    with pytest.raises(Problems, match=r"sandboxes.late.depends_on.web: web is a service, and only services wait"):
+        loaded(tmp_path, TEXT.replace("sandboxes:", box))
+
+
 def test_what_it_names_is_there(tmp_path: Path) -> None:
     text = TEXT.replace("{db: healthy}", "{dp: healthy}").replace("  web:", "  db:")
     with pytest.raises(Problems) as wrong:
         loaded(tmp_path, text.replace("folder: .", "folder: site"))
     said = str(wrong.value)
     assert "a sandbox is called db too" in said
-    assert "there is no sandbox or job 'dp' in this file" in said
+    assert "there is no sandbox, job or service 'dp' in this file" in said
     assert f"{tmp_path / 'site'} is no folder" in said

@@ -124,7 +124,7 @@ def up(
                 made,
                 tell=view.tell,
                 finish=finisher.finish,
-                wait_for=lambda body, condition: wait_for(invocation.transport, body, condition),
+                wait_for=lambda section, body, need: wait_for(invocation.transport, section, body, need),
             )
             try:
                 ended = work.run()

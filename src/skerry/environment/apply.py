@@ -57,9 +57,9 @@ Told = Callable[[Progress], None]
 Finish = Callable[[Step, Json, Callable[[str], None]], bool]
 """After a sandbox runs: its folders and its provisioners. Called with the step, the object, and who is to be told;
 says whether a step ran."""
-Await = Callable[[Json, str], None]
-"""Returns when a condition is true of a sandbox (`healthy`, `completed`) or a job (`succeeded`, `failed`, `finished`);
-raises if it cannot come true."""
+Await = Callable[[str, Json, str], None]
+"""Called with a section, an object and a condition: returns when that is true of a sandbox (`healthy`, `completed`), a
+service (`healthy`) or a job (`succeeded`, `failed`, `finished`); raises if it cannot come true."""
 OF_SANDBOXES, OF_JOBS = ("healthy", "completed"), ("succeeded", "failed", "finished")
 
 
@@ -126,7 +126,7 @@ class Apply:
                 if condition in OF_JOBS:
                     self._say(one, f"waits for {title(other.step)}{_until(condition)}")
                 try:
-                    self._wait_for(other.body, condition)
+                    self._wait_for(other.step.section, other.body, condition)
                 except SkerryError as error:
                     other.error = other.error or error
                     has = "has not" if condition in OF_JOBS else "is not"

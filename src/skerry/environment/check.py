@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 
 from skerry.environment.check_jobs import check_jobs
+from skerry.environment.check_loops import loops
 from skerry.environment.check_services import check_services
 from skerry.environment.problems import Path
 from skerry.model.environment import Condition, Environment, Machine
@@ -64,16 +65,13 @@ def _dependencies(environment: Environment, outside: Mapping[str, str]) -> Found
             if needed in outside:
                 if outside[needed]:
                     yield path, f"{needed} is left out: {outside[needed]}"
+            elif needed in environment.services:
+                yield path, f"{needed} is a service, and only services wait for those"
             elif needed not in machines:
                 yield path, f"there is no sandbox {needed!r} in this file" + did_you_mean(needed, machines)
             else:
                 yield from _fulfilled(path, machines[needed], needed, condition)
-    told: set[str] = set()
-    for key in machines:
-        way = _loop(machines, key)
-        if way is not None and told.isdisjoint(way):
-            told.update(way)
-            yield ("sandboxes", key, "depends_on"), f"these wait for each other: {' waits for '.join(way)}"
+    yield from loops("sandboxes", machines)
 
 
 def _fulfilled(path: Path, machine: Machine, name: str, condition: Condition) -> Found:
@@ -81,25 +79,6 @@ def _fulfilled(path: Path, machine: Machine, name: str, condition: Condition) ->
         yield path, f"{name} has no command, so it never completes; wait for started or healthy"
     if condition is Condition.HEALTHY and machine.health is None and not machine.services:
         yield path, f"{name} has neither health nor services, so nobody can tell; wait for started"
-
-
-def _loop(machines: Mapping[str, Machine], start: str) -> list[str] | None:
-    """The way from a sandbox through what it waits for back to itself, if there is one."""
-    came_from: dict[str, str] = {}
-    waiting = [start]
-    while waiting:
-        here = waiting.pop()
-        for needed in machines[here].depends_on:
-            if needed == start:
-                way = [start]
-                while here != start:
-                    way.append(here)
-                    here = came_from[here]
-                return [start, *reversed(way[1:]), start]
-            if needed in machines and needed not in came_from:
-                came_from[needed] = here
-                waiting.append(needed)
-    return None
 
 
 def _primaries(environment: Environment) -> Found:

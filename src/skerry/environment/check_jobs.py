@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 
+from skerry.environment.check_loops import loops
 from skerry.environment.problems import Path
 from skerry.model.environment import DeclaredJob, Environment, Machine, Need
 from skerry.model.nearness import did_you_mean
@@ -24,10 +25,7 @@ def check_jobs(environment: Environment, folder: FilePath, outside: Mapping[str,
             yield (*path, "folder"), f"{folder / job.folder} is no folder"
         yield from _dependencies(environment, key, job, outside)
         yield from _used(environment, key, job)
-    for key in environment.jobs:
-        way = _loop(environment.jobs, key)
-        if way is not None and key == min(way):
-            yield ("jobs", key, "depends_on"), f"these wait for each other: {' waits for '.join([*way, key])}"
+    yield from loops("jobs", environment.jobs)
 
 
 def _dependencies(environment: Environment, key: str, job: DeclaredJob, outside: Mapping[str, str]) -> Found:
@@ -38,6 +36,8 @@ def _dependencies(environment: Environment, key: str, job: DeclaredJob, outside:
                 yield path, f"{needed} is a job, to wait for until it has {', '.join(OF_JOBS)}"
         elif needed in environment.sandboxes:
             yield from of_sandbox(path, needed, environment.sandboxes[needed], need)
+        elif needed in environment.services:
+            yield path, f"{needed} is a service, and only services wait for those"
         elif needed not in outside:
             known = [*environment.jobs, *environment.sandboxes]
             yield path, f"there is no job or sandbox {needed!r} in this file" + did_you_mean(needed, known)
@@ -64,21 +64,3 @@ def _used(environment: Environment, key: str, job: DeclaredJob) -> Found:
         if join.name not in environment.networks:
             say = f"there is no network {join.name!r} in this file" + did_you_mean(join.name, environment.networks)
             yield ("jobs", key, "networks", number, "name"), f"{say}; declare it in networks"
-
-
-def _loop(jobs: Mapping[str, DeclaredJob], start: str) -> list[str] | None:
-    """The jobs on a way from one through what it waits for back to itself, itself first."""
-    came_from: dict[str, str] = {}
-    waiting = [start]
-    while waiting:
-        here = waiting.pop()
-        for needed in jobs[here].depends_on:
-            if needed == start:
-                way = [here]
-                while way[-1] != start:
-                    way.append(came_from[way[-1]])
-                return way[::-1]
-            if needed in jobs and needed not in came_from:
-                came_from[needed] = here
-                waiting.append(needed)
-    return None

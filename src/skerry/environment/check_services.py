@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from skerry.environment.check_jobs import OF_JOBS, Found, of_sandbox
-from skerry.model.environment import Environment
+from skerry.environment.check_loops import loops
+from skerry.model.environment import Environment, Need
 from skerry.model.nearness import did_you_mean
 
 
@@ -27,10 +28,11 @@ def check_services(environment: Environment, folder: Path, outside: Mapping[str,
                 if need not in (None, *OF_JOBS):
                     yield at, f"{needed} is a job, to wait for until it has {', '.join(OF_JOBS)}"
             elif needed in environment.services:
-                yield at, f"{needed} is a service, and none waits for another: name a sandbox or a job"
+                if need not in (None, Need.HEALTHY):
+                    yield at, f"{needed} is a service, to wait for until it is healthy"
             elif needed not in outside:
-                known = [*environment.sandboxes, *environment.jobs]
-                yield at, f"there is no sandbox or job {needed!r} in this file" + did_you_mean(needed, known)
+                known = [*environment.sandboxes, *environment.jobs, *environment.services]
+                yield at, f"there is no sandbox, job or service {needed!r} in this file" + did_you_mean(needed, known)
             elif outside[needed]:
                 yield at, f"{needed} is left out: {outside[needed]}"
         for number, mount in enumerate(service.mounts):
@@ -43,3 +45,4 @@ def check_services(environment: Environment, folder: Path, outside: Mapping[str,
             if join.name not in environment.networks:
                 say = f"there is no network {join.name!r} in this file" + did_you_mean(join.name, environment.networks)
                 yield (*path, "networks", number, "name"), f"{say}; declare it in networks"
+    yield from loops("services", environment.services)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from skerry.client import flows
 from skerry.client.calls import sandboxes as calls
 from skerry.client.transport import Transport
-from skerry.environment.apply import AT_ONCE_MAX, OF_JOBS, Progress
+from skerry.environment.apply import AT_ONCE_MAX, Progress
 from skerry.environment.kinds.contract import Action, Json, Scene, Step
 from skerry.environment.kinds.jobs import wait_for_end
 from skerry.environment.kinds.sandboxes import is_complete
+from skerry.environment.kinds.services import wait_until_it_serves
 from skerry.environment.plan import Plan
 from skerry.errors import Failed, SkerryError
 from skerry.model.standing import Wish, standing
@@ -106,7 +107,7 @@ class Finisher:
         if not spec["services"] and not spec["health"]:
             return
         try:
-            wait_for(self._transport, one.body, "healthy")
+            wait_for(self._transport, "sandboxes", one.body, "healthy")
         except SkerryError as error:
             one.fail(error)
 
@@ -141,11 +142,16 @@ def _copied(machine: Json) -> bool:
     return any(folder["sync"] != "bind" for folder in machine["folders"])
 
 
-def wait_for(transport: Transport, body: Json, condition: str, timeout_s: float = flows.TIMEOUT_S) -> None:
-    """Until a sandbox is `healthy` or `completed`, or a job has ended so. Raises Failed when that cannot be any more,
-    DeadlineExceeded."""
-    if condition in OF_JOBS:
+def wait_for(
+    transport: Transport, section: str, body: Json, condition: str, timeout_s: float = flows.TIMEOUT_S
+) -> None:
+    """Until a sandbox is `healthy` or `completed`, a service can serve, or a job has ended so. Raises Failed when that
+    cannot be any more, DeadlineExceeded."""
+    if section == "jobs":
         wait_for_end(transport, body, condition)
+        return
+    if section == "services":
+        wait_until_it_serves(transport, body, timeout_s)
         return
     until = Wish.HEALTHY if condition == "healthy" else Wish.STOPPED
     now = transport.run(

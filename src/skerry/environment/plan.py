@@ -26,7 +26,7 @@ class Plan:
     """Of every object that was looked at, those that stay as they are too; in the order of making, deletions last."""
     waits: Mapping[Ref, Mapping[Ref, str]]
     """Step -> steps that must come before, and what must then be true: `made`, `started`, `healthy`, `completed`; of
-    jobs `succeeded`, `failed`, `finished`."""
+    jobs `succeeded`, `failed`, `finished`; of services `healthy`."""
     kept: tuple[tuple[str, str], ...] = ()
     """(section, name) of volumes and models that have left the file, and stay for what is in them."""
 
@@ -142,11 +142,14 @@ def _waits(scene: Scene, steps: Sequence[Step]) -> dict[Ref, dict[Ref, str]]:
         elif step.section == "services":
             service = scene.section("services")[step.key]
             before = _uses(service)
-            machines = scene.section("sandboxes")
             for key, need in service["depends_on"].items():
-                if key in machines:
+                if key in scene.section("sandboxes"):
                     before["sandboxes", key] = need or "started"
-                elif step.action is not Action.KEEP:  # one that is there does not wait for a job again
+                elif step.action is Action.KEEP:  # one that is there does not wait for a job or a service again
+                    continue
+                elif key in scene.section("services"):
+                    before["services", key] = need or "healthy"
+                else:
                     before["jobs", key] = need or "succeeded"
         waits[step.ref] = {ref: condition for ref, condition in before.items() if ref in known}
     return waits

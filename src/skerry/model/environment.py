@@ -176,7 +176,8 @@ class Machine(SandboxSpec):
 
 
 class Need(StrEnum):
-    """What must be so before a job or a service starts: the first three of a sandbox, the others of a job."""
+    """What must be so before a job or a service starts: the first three of a sandbox, the second of a service too, the
+    others of a job."""
 
     STARTED = "started"
     HEALTHY = "healthy"
@@ -207,8 +208,8 @@ class DeclaredService(ServiceSpec):
     folder: LocalPath | None = None
     """A folder beside the file that its replicas see read-only at /workspace. Without a `workdir` they run there."""
     depends_on: Annotated[dict[str, Need | None], Field(max_length=DEPENDENCIES_MAX)] = {}
-    """Sandboxes and jobs of the file, and what must be so of each before it is made or changed. Null: that a sandbox
-    has started, that a job has succeeded."""
+    """Sandboxes, jobs and other services of the file, and what must be so of each before it is made or changed. Null:
+    that a sandbox has started, that a job has succeeded, that a service is healthy."""
 
 
 class DeclaredNetwork(Frozen):

@@ -23,6 +23,8 @@ OF_THE_FILE = frozenset({"autostart", "depends_on", "folder"})
 HOW_MANY = frozenset({"replicas", "roles", "scaling"})
 EMPTY_S_MAX = 600.0
 LOOK_EVERY_S = 0.2
+SERVES = ("healthy", "degraded")
+"""Statuses with which it answers."""
 
 
 class Services:
@@ -92,6 +94,21 @@ def stopped(transport: Transport, body: Json) -> Json:
         none = {"scaling": None, "replicas": 0, "roles": dict.fromkeys(spec["roles"], 0)}
         transport.json(calls.update(body["id"], none))
     return transport.run(_emptied(body["id"], time.monotonic() + EMPTY_S_MAX + spec["drain"]))
+
+
+def wait_until_it_serves(transport: Transport, body: Json, timeout_s: float) -> None:
+    """With fewer replicas than wanted too. Raises DeadlineExceeded."""
+    transport.run(_serving(body["id"], time.monotonic() + timeout_s))
+
+
+def _serving(ref: str, deadline_s: float) -> flows.Flow[None]:
+    while True:
+        body = yield from flows.patiently(calls.get(ref))
+        if body["status"] in SERVES:
+            return
+        if time.monotonic() > deadline_s:
+            raise DeadlineExceeded(f"{body['name']} is {body['status']}: {body['reason']}")
+        yield Pause(LOOK_EVERY_S)
 
 
 def _emptied(ref: str, deadline_s: float) -> flows.Flow[Json]:
