@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from peers.client import PeerFailed, Peers  # noqa: E402
+from steps import Steps  # noqa: E402
 
 from skerry.client import Client, Sandbox  # noqa: E402
 from skerry.errors import NotFound, SkerryError  # noqa: E402
@@ -61,36 +62,6 @@ sandboxes:
 """
 SUM = "import math; print('1000! has', len(str(math.factorial(1000))), 'digits')"
 ROLL = "import random, socket; print(socket.gethostname(), 'rolls', random.SystemRandom().randint(1, 6))"
-
-
-class Steps:
-    """Tells each step as it happens and keeps its time."""
-
-    def __init__(self) -> None:
-        self.took_ms: dict[str, float] = {}
-        self._colour = sys.stdout.isatty()
-
-    def run(self, name: str, say: str, work: Callable[[], Any]) -> Any:
-        print(f"{say:<62}", end="", flush=True)
-        began = time.perf_counter()
-        result = work()
-        self.took_ms[name] = (time.perf_counter() - began) * 1000
-        print(self._dim(f"{_time(self.took_ms[name]):>10}"), flush=True)
-        return result
-
-    def show(self, text: str) -> None:
-        for line in text.strip().splitlines():
-            print(f"    {self._dim('|')} {line}", flush=True)
-
-    def title(self, text: str) -> None:
-        print(f"\n\x1b[1m{text}\x1b[0m" if self._colour else f"\n{text}", flush=True)
-
-    def _dim(self, text: str) -> str:
-        return f"\x1b[2m{text}\x1b[0m" if self._colour else text
-
-
-def _time(ms: float) -> str:
-    return f"{ms:,.0f} ms" if ms < 10_000 else f"{ms / 1000:,.0f} s"
 
 
 class Server:

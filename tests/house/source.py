@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,16 +43,27 @@ def _functions(node: ast.AST, prefix: str) -> list[tuple[str, int]]:
 @cache
 def sources(*folders: str) -> tuple[Source, ...]:
     found: list[Source] = []
-    for folder in folders or FOLDERS:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            text = path.read_text()
-            found.append(Source(str(path.relative_to(ROOT)), text, ast.parse(text)))
+    for name in names():
+        if name.endswith(".py") and name.partition("/")[0] in (folders or FOLDERS):
+            text = (ROOT / name).read_text()
+            found.append(Source(name, text, ast.parse(text)))
     return tuple(found)
 
 
 @cache
 def texts() -> tuple[tuple[str, str], ...]:
-    """(path, text) of every file git keeps or would keep, binary files left out."""
+    """(path, text) of every file of the project, binary files left out."""
+    found: list[tuple[str, str]] = []
+    for name in names():
+        data = (ROOT / name).read_bytes()
+        if b"\0" not in data[:4096]:
+            found.append((name, data.decode(errors="replace")))
+    return tuple(found)
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Of the files that git keeps or would keep: an example's `site` is not ours, and large."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -59,21 +72,15 @@ def texts() -> tuple[tuple[str, str], ...]:
         check=False,
     )
     # A tree without git (an unpacked archive) is read whole, but for what tools make.
-    names = listed.stdout.split("\n") if listed.returncode == 0 else [str(path) for path in _walk()]
-    found: list[tuple[str, str]] = []
-    for name in names:
-        path = ROOT / name
-        if name and path.is_file():
-            data = path.read_bytes()
-            if b"\0" not in data[:4096]:
-                found.append((name, data.decode(errors="replace")))
-    return tuple(found)
+    found = set(listed.stdout.split("\n")) if listed.returncode == 0 else {str(path) for path in _walk()}
+    return tuple(sorted(name for name in found if name and (ROOT / name).is_file()))
 
 
-def _walk() -> list[Path]:
+def _walk() -> Iterator[Path]:
     made = {".venv", ".git", "__pycache__", ".ruff_cache", ".hypothesis", ".import_linter_cache"}
-    return [
-        path.relative_to(ROOT)
-        for path in ROOT.rglob("*")
-        if path.is_file() and not made & set(path.relative_to(ROOT).parts)
-    ]
+    fetched = {"site", "client", "wheels", "output"}  # by an example's ./prepare
+    for folder, below, files in os.walk(ROOT):
+        here = Path(folder).relative_to(ROOT)
+        left_out = made | (fetched if here.parts[:1] == ("examples",) else set())
+        below[:] = [each for each in below if each not in left_out]
+        yield from (here / each for each in files)

@@ -20,7 +20,7 @@ from tests.gateway.services.conftest import LAST, Engine, chunk, client, event, 
 pytestmark = pytest.mark.anyio
 
 
-async def until(ready: Callable[[], object], seconds: float = 3.0) -> None:
+async def until(ready: Callable[[], object], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not ready():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -103,19 +103,19 @@ async def test_who_waits_too_long_or_for_nothing_is_told(make_world: Any, engine
 async def test_a_token_opens_what_it_is_for_until_it_is_revoked(make_world: Any, engines: list[Engine]) -> None:
     world: World = await make_world(service(engines[0]), service(engines[1], name="other"))
     caller = await client(world)
-    for access, model, wanted in (
+    for opens, model, wanted in (
         (Access(project="default", client="t", id="t"), "chat", 200),
         (Access(project="default", client="t", id="t", services=["chat"]), "other", 403),
         (Access(project="default", client="t", id="t", scopes=[Scope.HTTP]), "chat", 403),
         (Access(project="else", client="t", id="t"), "chat", 404),
         (Access(project="default", client="t", id="t", expires_at_s=1.0), "chat", 401),
     ):
-        world.access[TOKEN] = access
-        for entry in world.gateway.services.entrants._entries.values():
+        world.access[TOKEN] = opens
+        for entry in world.gateway.services.entrants._known.values():
             entry.told_s = -1e9
         assert (await caller.ask(request({"model": model}, key=TOKEN)))[0] == wanted
     del world.access[TOKEN]
-    [entry] = world.gateway.services.entrants._entries.values()
+    [entry] = world.gateway.services.entrants._known.values()
     entry.told_s -= 8.0
     assert (await caller.ask(request(key=TOKEN)))[0] == 401
 
@@ -125,7 +125,7 @@ async def test_what_is_known_of_tokens_holds_while_control_is_down(make_world: A
     caller = await client(world)
     assert (await caller.ask(request()))[0] == 200
     await world.stop_control()
-    [entry] = world.gateway.services.entrants._entries.values()
+    [entry] = world.gateway.services.entrants._known.values()
     entry.told_s -= 100.0
     assert (await caller.ask(request()))[0] == 200
     assert (await caller.ask(request(key=TOKEN)))[0] == 503

@@ -12,6 +12,7 @@ from skerry.gateway.services.head import Head, Kind
 from skerry.gateway.services.incoming import Incoming, Line
 from skerry.gateway.services.journal import Journal
 from skerry.gateway.services.meter import Meter
+from skerry.gateway.services.registry import Registry
 from skerry.gateway.services.service import Service
 from skerry.gateway.services.trace import Trace
 from skerry.gateway.services.tracer import Tracer
@@ -20,11 +21,14 @@ from skerry.model.traffic import Access
 
 HELD_BYTES_MAX = 1024**3
 """Of bodies that are not whole, or came in more than one piece, over all requests."""
+MET_BYTES = 256 * 1024
+"""A body that is longer, or of unknown length, is not waited for before it is asked whose it is."""
 
 
 class Place(Protocol):
     """What all calls share."""
 
+    registry: Registry
     entrants: Entrants
     allowances: Allowances
     meter: Meter
@@ -104,6 +108,37 @@ class Admission(Incoming):
     def _enter(self, service: Service) -> None:
         """It may have a replica of it."""
         raise NotImplementedError
+
+    def begin(self) -> None:
+        super().begin()
+        head = self.head
+        if not self.complete and not self.over and (head.expects or not 0 <= head.length <= MET_BYTES):
+            self._meet()
+
+    def _meet(self) -> None:
+        """Its body is not read where its head says that it is for nothing: strangers could fill the gateway with it."""
+        head, place = self.head, self._place
+        if head.kind is Kind.NONE:
+            self._refuse(NotFound(place.nothing), None)
+        elif head.token is not None:
+            entry = place.entrants.entry(head.token)
+            access = place.entrants.now(entry, self.began_s)
+            if access is None:
+                place.entrants.then(entry, self._met)
+            else:
+                self._met(access, None)
+        elif head.kind is Kind.INFER and not place.registry.is_public:
+            self._refuse(Unauthenticated("send a key or a token as Authorization: Bearer sk_… or st_…"), None)
+        else:
+            self._met(None, None)
+
+    def _met(self, _: Access | None, error: SkerryError | None) -> None:
+        if self.over or self.complete:
+            return
+        if error is not None:
+            self._refuse(error, None)
+        elif self.head.expects:
+            self._line.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _run(self) -> None:
         head, place = self.head, self._place

@@ -57,6 +57,7 @@ class Head:
     __slots__ = (
         "content_type",
         "entry",
+        "expects",
         "headers",
         "is_sampled",
         "keeps",
@@ -85,6 +86,8 @@ class Head:
         self.keeps = request.keeps
         self.v1_1 = request.v1_1
         self.headers: Headers = request.headers
+        self.expects = self.v1_1 and (value(request.headers, b"expect") or b"").lower() == b"100-continue"
+        """Its body comes when it has been told to go on."""
         self.token = token_of(request.headers)
         self.content_type = (value(request.headers, b"content-type") or b"").lower()
         told = value(request.headers, b"x-request-id")

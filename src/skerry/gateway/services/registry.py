@@ -38,6 +38,8 @@ class Registry:
         self._by_id: dict[str, Service] = {}
         self._by_name: dict[str, list[Service]] = {}
         self._by_model: dict[str, list[Service]] = {}
+        self.is_public = False
+        """Whether any of them is for everybody."""
         self.known = False
         """Whether anybody has told them since we started, be it ourselves before."""
         self._changed = False
@@ -107,6 +109,7 @@ class Registry:
 
     def _index(self) -> None:
         self._by_name = _listed((each.route.name, each) for each in self._by_id.values())
+        self.is_public = any(each.route.public for each in self._by_id.values())
         self._by_model = _listed((model, each) for each in self._by_id.values() for model in each.names)
         self._changed = True
 
