@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skerry.bench.contract import Record
+from skerry.bench.contract import Fault, Record
 from skerry.bench.frame import frame_of
 from skerry.bench.measure.metrics import values_of
 from skerry.bench.measure.slo import objectives
@@ -103,3 +103,15 @@ def test_latency_counts_from_when_it_should_have_been_sent() -> None:
     assert values_of("intended_ttft", frame).tolist() == [3.0]
     assert values_of("drift", frame).tolist() == [2.0]
     assert values_of("tpot", frame).tolist() == [0.5]
+
+
+def test_what_a_request_does_not_have_is_not_measured() -> None:
+    """One token has no time per token after the first; an answer in one piece no first token; a failure nothing."""
+    one = Record(0, sent_s=1.0, first_s=2.0, ended_s=3.0, output_tokens=1)
+    whole = Record(1, sent_s=5.0, ended_s=6.0, output_tokens=9, counted=True)
+    failed = Record(2, sent_s=5.0, first_s=5.5, ended_s=9.0, output_tokens=3, fault=Fault.CLOSED)
+    frame = frame_of([one, whole, failed])
+    for name, values in {"ttft": [1.0], "tpot": [], "output_throughput": [], "e2e": [2.0, 1.0]}.items():
+        assert values_of(name, frame).tolist() == values, name
+    assert values_of("ntpot", frame).tolist() == [2.0, 1 / 9]
+    assert summarize(frame).rates["error_rate"] == pytest.approx(1 / 3)

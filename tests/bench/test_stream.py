@@ -77,6 +77,46 @@ def test_events_of_one_form_are_told_from_others_without_their_text_being_kept()
     assert list(record.times_s) == [0.0, 1.0, 2.0, 3.0, 5.0]
 
 
+def test_several_answers_in_one_event_are_a_moment_and_as_many_tokens() -> None:
+    both = event({"choices": [{"index": at, "delta": {"content": word}} for at, word in enumerate(("here", "there"))]})
+    alone = event({"choices": [{"index": 1, "delta": {"content": "again"}}]})
+    for keep_text in (True, False):
+        record = Record(0)
+        read(answer([both, both, alone, alone]), record, Api.CHAT, keep_text=keep_text, begin_s=100.0)
+        assert (list(record.times_s), record.output_tokens) == ([0.0, 1.0, 2.0, 3.0], 6)
+    assert taken([both, alone]).text == "here"
+
+
+def test_a_form_is_forgotten_with_the_event_that_has_another() -> None:
+    """And an event that ends as the form does, but says more, is read as a whole."""
+    counted = event(
+        {"id": "x", "choices": [{"index": 0, "delta": {"content": "b"}}], "usage": {"completion_tokens": 7}}
+    )
+    more = event({"id": "x", "choices": [{"index": 0, "delta": {"content": "c", "role": "d"}}]})
+    record = Record(0)
+    parts = [delta(reasoning="word"), delta(content="word"), counted, delta(content="word"), more, delta(content="a")]
+    read(answer(parts), record, Api.CHAT, keep_text=False, begin_s=100.0)
+    assert (len(record.times_s), record.output_tokens, record.first_content_s) == (6, 7, 1.0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"index": 0, "delta": None}]},
+        {"choices": [7]},
+        {"choices": "none"},
+        {"choices": {"index": 0}},
+        {"usage": 5, "choices": [None]},
+        {"choices": [{"delta": {"content": ["a"]}}]},
+        ["choices"],
+        7,
+    ],
+)
+def test_what_has_another_form_is_a_failure_and_no_crash(body: Any) -> None:
+    assert taken([event(body)]).fault is Fault.CONTENT
+    assert taken([json.dumps(body).encode()], kind=b"application/json").fault in (None, Fault.CONTENT)
+
+
 def test_windows_lines_and_responses() -> None:
     parts = [
         b"event: response.output_text.delta\r\ndata: "
@@ -93,6 +133,7 @@ def test_windows_lines_and_responses() -> None:
     [
         ([b'{"error": {"message": "too long"}}'], {"status": 400}, Fault.STATUS, "400: too long"),
         ([delta(content="a"), event({"error": {"message": "out of memory"}})], {}, Fault.CONTENT, "out of memory"),
+        ([delta(content="a"), event({"object": "error", "message": "too many"})], {}, Fault.CONTENT, "too many"),
         ([b"data: {nonsense\n\n"], {}, Fault.CONTENT, "not JSON"),
         ([b"data: [DONE]\n\n"], {}, Fault.CONTENT, "no token"),
         ([b"<html>"], {"kind": b"application/json"}, Fault.CONTENT, "not JSON"),

@@ -59,7 +59,9 @@ def _scaled(conversation: Conversation, scale: float) -> Conversation:
 def _untimed(conversations: Iterator[Conversation]) -> Iterator[Conversation]:
     """For loads that have times of their own."""
     for each in conversations:
-        yield replace(each, turns=[replace(turn, at_s=None) for turn in each.turns])
+        if any(turn.at_s is not None for turn in each.turns):
+            each = replace(each, turns=[replace(turn, at_s=None) for turn in each.turns])
+        yield each
 
 
 def _part(whole: int, worker: int, workers: int) -> int:

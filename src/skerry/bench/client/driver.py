@@ -34,8 +34,8 @@ class Carrier(Protocol):
         """Be ready for so many at once. Raises OSError where nobody can be reached."""
         ...
 
-    def send(self, request: Request, over: Over) -> tuple[float, UnderWay | None]:
-        """The moment at which it was sent, and what can be given up; nothing, where it is sent later."""
+    def send(self, request: Request, over: Over) -> tuple[float, UnderWay]:
+        """The moment at which it was sent, and what can be given up."""
         ...
 
     def close(self) -> None: ...
@@ -137,9 +137,8 @@ class Driver:
             self._ended(request, record, answer, why)
 
         sent_s, wire = self._carrier.send(request, over)
-        if wire is not None:
-            record.sent_s = sent_s - self._begin_s
-            self._wires[request.number] = wire
+        record.sent_s = sent_s - self._begin_s
+        self._wires[request.number] = wire
 
     def _ended(self, request: Request, record: Record, answer: Answer | None, why: str) -> None:
         self._wires.pop(request.number, None)

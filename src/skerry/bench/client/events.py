@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from skerry.bench.client.wire import Answer
 from skerry.bench.contract import Api, Fault, Record
 
 TEXTS = ("content", "text", "reasoning_content", "reasoning", "refusal")
 SAY_CHARACTERS_MAX = 300
+TOKENS_MAX = 2**31 - 1
+"""More are no count."""
 ANSWERS: Mapping[Api, str] = {
     Api.CHAT: "choices",
     Api.COMPLETIONS: "choices",
@@ -32,14 +34,18 @@ def read(answer: Answer, record: Record, api: Api, *, keep_text: bool, begin_s: 
     """Fill in the record. `begin_s`: the beginning of the run on the clock of the answer's moments."""
     record.status = answer.status
     record.ended_s = answer.ended_s - begin_s
-    kind = answer.header(b"content-type") or b""
     if answer.status != 200:
         record.fault = Fault.STATUS
         record.say = _said(answer)
-    elif kind.startswith(b"text/event-stream"):
-        _Stream(record, keep_text, begin_s).read(answer)
-    else:
-        _whole(answer, record, api, keep_text, begin_s)
+        return
+    kind = answer.header(b"content-type") or b""
+    try:
+        if kind.lower().startswith(b"text/event-stream"):
+            _Stream(record, keep_text, begin_s).read(answer)
+        else:
+            _whole(answer, record, api, keep_text, begin_s)
+    except (AttributeError, TypeError, ValueError) as error:  # whoever answers may have put anything anywhere
+        record.fault, record.say = Fault.CONTENT, f"the answer is not of the API's form: {error}"[:SAY_CHARACTERS_MAX]
 
 
 def _said(answer: Answer) -> str:
@@ -87,23 +93,39 @@ class _Stream:
         self._begin_s = begin_s
         self._head, self._tail = b"", b""
         """Of an event of one form: what stands before and after its text."""
-        self._content = False
+        self._more = 0
+        """Tokens that came beside another in one event: of several choices."""
         self._texts: list[str] = []
 
     def read(self, answer: Answer) -> None:
-        record = self._record
         rest = b""
+        token, begin_s = self._record.times_s.append, self._begin_s
+        head, tail, begin, end, least = b"", b"", 0, 0, 0
         for part, moment in zip(answer.parts, answer.moments, strict=True):
+            # Most of what is done here: an event of the known form, whose text has no quotation mark before its end.
+            if least and part.startswith(head) and part.endswith(tail) and not rest:
+                size = len(part)
+                if size > least and part.find(b'"', begin) == size - end:
+                    token(moment - begin_s)
+                    continue
             if not rest and part.endswith(b"\n\n") and part.find(b"\n\n") == len(part) - 2:
-                self._event(part[:-2], moment)
-                continue
-            *events, rest = (rest + part).replace(b"\r\n", b"\n").split(b"\n\n")
-            for event in events:
-                self._event(event, moment)
+                self._event(part, moment)
+            else:
+                *events, rest = (rest + part).replace(b"\r\n", b"\n").split(b"\n\n")
+                for event in events:
+                    self._event(event + b"\n\n", moment)
+            if head is not self._head and not self._keep_text:
+                head, tail = self._head, self._tail
+                begin, end = len(head), len(tail)
+                least = begin + end
         if rest.strip():
             self._event(rest, answer.ended_s)
+        self._end()
+
+    def _end(self) -> None:
+        record = self._record
         if not record.counted:
-            record.output_tokens = len(record.times_s)
+            record.output_tokens = len(record.times_s) + self._more
         if record.times_s:
             record.first_s, record.last_s = record.times_s[0], record.times_s[-1]
         elif record.fault is None:
@@ -112,22 +134,21 @@ class _Stream:
             record.text = "".join(self._texts)
 
     def _event(self, event: bytes, moment: float) -> None:
-        head, tail = self._head, self._tail
-        if head and not self._keep_text and event.startswith(head) and event.endswith(tail):
-            middle = event[len(head) : len(event) - len(tail)]
-            if middle and b'":' not in middle:
-                self._token(moment, self._content)
-                return
-        data = b"\n".join(line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:"))
+        if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
+            data = event[6:-2]
+        else:
+            data = b"\n".join(line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:"))
         if not data or data == b"[DONE]":
             return
         try:
-            body = _fields(json.loads(data))
+            body = _fields(json.loads(data.decode()))
         except ValueError:
             self._fault("an event of the stream is not JSON")
             return
         if body.get("error"):
             self._fault(str(_fields(body["error"]).get("message", body["error"])))
+        elif body.get("object") == "error":
+            self._fault(str(body.get("message", "an error")))
         else:
             self._body(body, event, moment)
 
@@ -136,27 +157,38 @@ class _Stream:
             self._record.fault, self._record.say = Fault.CONTENT, say[:SAY_CHARACTERS_MAX]
 
     def _body(self, body: dict[str, Any], event: bytes, moment: float) -> None:
-        _count(self._record, body)
+        if "usage" in body:
+            _count(self._record, body)
+        if choices := body.get("choices"):
+            self._choices(choices, body, event, moment)
+            return
         kind = str(body.get("type", ""))
         if kind in ("response.completed", "response.incomplete"):
             _count(self._record, body.get("response") or {})
         elif kind == "response.failed":
             error = _fields(_fields(body.get("response")).get("error"))
             self._fault(str(error.get("message", "the answer failed")))
-        for choice in body.get("choices") or ():
-            delta = choice.get("delta", choice)
-            text = _texts(delta)
-            if text or delta.get("tool_calls") or delta.get("function_call"):
-                content = bool(delta.get("content") or delta.get("text"))
-                self._token(moment, content)
-                self._texts.append(text)
-                self._learn(event, text, content, body)
-                return
         delta = body.get("audio") if kind == "speech.audio.delta" else body.get("delta")
         if kind.endswith(".delta") and isinstance(delta, str) and delta:
             self._token(moment, kind in CONTENTS)
             if kind in CONTENTS:
                 self._texts.append(delta)
+
+    def _choices(self, choices: list[dict[str, Any]], body: dict[str, Any], event: bytes, moment: float) -> None:
+        found = 0
+        for choice in choices:
+            delta = _fields(choice.get("delta", choice))
+            text = _texts(delta)
+            if not text and not delta.get("tool_calls") and not delta.get("function_call"):
+                continue
+            found += 1
+            if not choice.get("index"):  # of several answers a conversation goes on with the first
+                self._texts.append(text)
+            if found == 1:
+                content = bool(delta.get("content") or delta.get("text"))
+                self._token(moment, content)
+                self._learn(event, text if len(choices) == 1 and not body.get("usage") else "")
+        self._more += max(0, found - 1)
 
     def _token(self, moment: float, content: bool) -> None:
         at_s = moment - self._begin_s
@@ -164,15 +196,15 @@ class _Stream:
         if content and not self._record.first_content_s:
             self._record.first_content_s = at_s
 
-    def _learn(self, event: bytes, text: str, content: bool, body: dict[str, Any]) -> None:
+    def _learn(self, event: bytes, text: str) -> None:
         """The form of an event with one text and nothing counted; others are parsed each time."""
-        self._head = b""
-        coded = json.dumps(text)[1:-1].encode()
-        if not text or body.get("usage") or event.count(coded) != 1:
-            return
-        at = event.find(coded)
-        if event[at - 1 : at] == b'"' and event[at + len(coded) : at + len(coded) + 1] == b'"':
-            self._head, self._tail, self._content = event[:at], event[at + len(coded) :], content
+        self._head = self._tail = b""
+        for quoted in (json.dumps(text), json.dumps(text, ensure_ascii=False)) if text else ():
+            coded = quoted.encode()
+            if event.count(coded) == 1:
+                at = event.find(coded) + 1
+                self._head, self._tail = event[:at], event[at + len(coded) - 2 :]
+                return
 
 
 def _texts(delta: dict[str, Any]) -> str:
@@ -183,13 +215,17 @@ def _count(record: Record, body: dict[str, Any]) -> None:
     usage = _fields(body.get("usage"))
     prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
     answer = usage.get("completion_tokens", usage.get("output_tokens"))
-    if isinstance(prompt, int):
+    if _is_count(prompt):
         record.input_tokens = prompt
-    if isinstance(answer, int):
+    if _is_count(answer):
         record.output_tokens, record.counted = answer, True
     cached = _fields(usage.get("prompt_tokens_details", usage.get("input_tokens_details"))).get("cached_tokens")
-    if isinstance(cached, int):
+    if _is_count(cached):
         record.cached_tokens = cached
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value <= TOKENS_MAX
 
 
 def _fields(value: Any) -> dict[str, Any]:

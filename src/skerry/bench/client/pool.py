@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 from skerry.bench.client.target import Target, message
 from skerry.bench.client.wire import Over, Wire
 from skerry.bench.contract import Request
 
 CONNECT_S_MAX = 10.0
+
+
+class Opening:
+    """A request whose connection is opened, or has been for it."""
+
+    def __init__(self, over: Over) -> None:
+        self.over = over
+        self.task: asyncio.Task[None] | None = None
+        self.wire: Wire | None = None
+
+    def abort(self, why: str) -> None:
+        if self.wire is not None:
+            self.wire.abort(why)
+        elif self.task is not None:
+            self.task.cancel()
+            self.over(None, why)
 
 
 class Pool:
@@ -25,26 +42,28 @@ class Pool:
         for _ in range(count):
             self._idle.append(await self._open())
 
-    def send(self, request: Request, over: Over) -> tuple[float, Wire | None]:
-        """The moment at which it was sent and by what, or nothing where a connection must be opened first; then `over`
-        is called with nothing if that fails."""
+    def send(self, request: Request, over: Over) -> tuple[float, Wire | Opening]:
+        """The moment at which it was sent and by what; of one for which a connection must be opened first it is the
+        moment at which that began, and `over` is called with nothing if it fails."""
         data = message(self._heads[request.api], request)
         if self._idle:
             wire = self._idle.pop()
             return wire.send(data, over), wire
-        task = self._loop.create_task(self._send_anew(data, over))
+        opening = Opening(over)
+        task = self._loop.create_task(self._send_anew(data, opening))
+        opening.task = task
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
-        return 0.0, None
+        return monotonic(), opening
 
-    async def _send_anew(self, data: bytes, over: Over) -> None:
+    async def _send_anew(self, data: bytes, opening: Opening) -> None:
         try:
             async with asyncio.timeout(CONNECT_S_MAX):
-                wire = await self._open()
+                opening.wire = await self._open()
         except (OSError, TimeoutError) as error:
-            over(None, f"cannot connect: {error or 'no answer'}")
+            opening.over(None, f"cannot connect: {error or 'no answer'}")
             return
-        wire.send(data, over)
+        opening.wire.send(data, opening.over)
 
     async def _open(self) -> Wire:
         target = self._target

@@ -35,6 +35,11 @@ class Answer:
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.headers if key.lower() == name), None)
 
+    @property
+    def ends_with_connection(self) -> bool:
+        """RFC 9112, section 6.3: it says neither its length nor that it comes in chunks."""
+        return self.status >= 200 and not self.header(b"content-length") and not self.header(b"transfer-encoding")
+
 
 Over = Callable[["Answer | None", str], None]
 """None with why, where it ended before the answer had."""
@@ -92,6 +97,9 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = self._fd = None
+        if exc is None and self._answer is not None and self._answer.ends_with_connection:
+            self._now = monotonic()
+            self.on_message_complete()
         self._end(None, "the connection was closed" if exc is None else f"{exc}")
         self._lost(self)
 

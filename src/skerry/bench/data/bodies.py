@@ -12,6 +12,8 @@ from skerry.bench.contract import Api
 from skerry.bench.data.audio import multipart
 from skerry.bench.data.contract import Conversation, Turn
 
+_written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 @dataclass(frozen=True)
 class Form:
@@ -50,7 +52,7 @@ class Form:
                 body["input"] = turn.text
         if self.api in (Api.CHAT, Api.COMPLETIONS, Api.RESPONSES):
             body |= self._generation(turn)
-        return json.dumps({**body, **(self.extra or {})}, ensure_ascii=False, separators=(",", ":")).encode()
+        return _written({**body, **(self.extra or {})}).encode()
 
     def _generation(self, turn: Turn) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -77,7 +77,7 @@ ONE: Mapping[str, Callable[[Frame], Floats]] = {
     "cached_tokens": lambda f: f["cached_tokens"].astype(np.float64),
     "input_throughput": lambda f: _where(_streamed(f), _over(f["input_tokens"], _since(f, "first_s", "sent_s"))),
     "output_throughput": lambda f: _where(
-        f["output_tokens"] > 1, _over(f["output_tokens"] - 1.0, _since(f, "ended_s", "first_s"))
+        _streamed(f) & (f["output_tokens"] > 1), _over(f["output_tokens"] - 1.0, _since(f, "ended_s", "first_s"))
     ),
 }
 """Of each request; not a number where it has none."""
