@@ -95,6 +95,22 @@ async def test_a_package_says_more_of_the_same_files(api: Api) -> None:
     assert "made of brief" in failed(await api.call("DELETE", f"{MODELS}/brief"), 409, "in_use")
 
 
+async def test_what_is_said_of_one_changes_and_nothing_is_fetched_for_it(api: Api) -> None:
+    await pull(api, name="base", system="Be brief.")
+    await pull(api, "model://base", name="cool", parameters={"temperature": 0.5})
+    calls = len(api.agent.world.calls)
+    said = {"system": "Sing.", "parameters": {"top_k": 1}}
+    changed = (await api.call("PATCH", f"{MODELS}/cool", said)).json
+    assert (changed["card"]["system"], changed["card"]["parameters"]) == ("Sing.", {"stop": ["</s>"], "top_k": 1})
+    assert (changed["state"], changed["card"]["main"]) == ("ready", "model.gguf")
+    again = (await api.call("PATCH", f"{MODELS}/cool", {"system": None})).json
+    assert (again["said"]["system"], again["card"]["system"]) == (None, "Be brief."), "what was said of its base"
+    assert again["said"]["parameters"] == {"top_k": 1}
+    assert len(api.agent.world.calls) == calls
+    failed(await api.call("PATCH", f"{MODELS}/cool", {"parameters": {"9": 1}}), 400, "invalid", "parameters.9")
+    failed(await api.call("PATCH", f"{MODELS}/none", said), 404, "not_found")
+
+
 async def test_a_failed_one_says_why_and_gives_its_name_back(api: Api) -> None:
     api.agent.refuse["image"] = NotFound("huggingface.co has no repository Qwen/Qwen2.5-0.5B")
     made = await pull(api)

@@ -41,7 +41,8 @@ def fetched(scene: Scene, key: str) -> dict[str, Json]:
     given = {field: value for field, value in Models().body(scene, key).items() if value is not None}
     request = ModelRequest.model_validate(given)
     said = ModelCard.model_validate({**request.card, "parameters": request.parameters})
-    told = request.model_dump(mode="json") | {"state": "ready", "reason": None, "said": said.model_dump(mode="json")}
+    card = said.model_dump(mode="json")
+    told = request.model_dump(mode="json") | {"state": "ready", "reason": None, "said": card, "own": card}
     return {told["name"]: told}
 
 
@@ -73,7 +74,11 @@ def test_one_is_kept_replaced_labelled_or_told_to_stay(tmp_path: Path) -> None:
 
     assert actions(scene, found) == {}
     other = loaded(tmp_path, TEXT.replace("Be brief.", "Sing."))
-    assert actions(other, found) == {"brief": (Action.REPLACE, ["system: Be brief. -> Sing."], False)}
+    assert actions(other, found) == {"brief": (Action.UPDATE, ["system: Be brief. -> Sing."], False)}
+    moved = loaded(tmp_path, TEXT.replace("Be brief.", "Sing.").replace("adapters: [pirate]", "adapters: []"))
+    assert actions(moved, found)["brief"][0] is Action.REPLACE
+    unkept = {**found, "shop-brief": {**found["shop-brief"], "own": None}}
+    assert actions(other, unkept)["brief"][0] is Action.REPLACE
     drifted = {**found, "shop-tiny": {**found["shop-tiny"], "source": "hf://org/large"}}
     assert actions(scene, drifted) == {"tiny": (Action.REPLACE, ["source: hf://org/large -> hf://org/tiny"], True)}
     labelled = loaded(tmp_path, TEXT.replace('"hf://org/tiny"', '"hf://org/tiny", labels: {team: a}'))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skerry.control.intents import models, services
+from skerry.control.intents import cards, models, services
 from skerry.control.service_routes import service_route
 from skerry.errors import Conflict, Invalid, SkerryError
 from skerry.model.guest_service import HealthState
@@ -19,6 +19,7 @@ from skerry.model.sandbox import S, Sandbox
 from skerry.model.service import Health, ScaleRequest, Service, ServiceSpec, ServiceState
 from skerry.model.service_update import ServiceUpdate
 from skerry.model.traffic import ServiceRoute, ServiceTraffic, TrafficReport
+from skerry.model.weights import ModelUpdate
 from skerry.store.transaction import PROJECT
 from tests.reconcile.conftest import Cloud
 
@@ -369,6 +370,13 @@ async def test_its_model_is_fetched_first_and_mounted_where_the_engine_looks(des
     assert [(mount.model, mount.target, mount.readonly) for mount in spec.mounts] == [("tiny", "/models/tiny", True)]
     assert spec.command is not None
     assert any(word.startswith("/models/tiny") for word in spec.command), spec.command
+    async with desk.cloud.store.write() as tx:
+        wanted = ModelUpdate(parameters={"temperature": 0.125})
+        await cards.update(tx, await tx.models.find("tiny", PROJECT), wanted)
+    await desk.until(lambda service: service.revision == service.serving == 2)
+    [box] = await desk.until_boxes(lambda boxes: revisions(boxes) == [2])
+    assert "0.125" in str(desk.cloud.box(box).order.spec.command), "what is said of it is taken up by a rollout"
+    assert desk.cloud.agent.world.calls.count("model hf://owner/tiny") == 1
     async with desk.cloud.store.write() as tx:
         with pytest.raises(SkerryError, match="is used by"):
             await models.delete(tx, await tx.models.find("tiny", PROJECT))

@@ -67,6 +67,11 @@ class Models:
     def get(self, ref: str) -> Model:
         return self._transport.send(calls.get(ref))
 
+    def update(self, ref: str, **said: Any) -> Model:
+        """What is said of it, by `template`, `system`, `parameters`, `license`; None takes away. Its files stay, and
+        services that serve it get a new revision."""
+        return self._transport.send(calls.update(ref, said))
+
     def files(self, ref: str) -> list[ModelFile]:
         return self._transport.send(calls.files(ref))
 

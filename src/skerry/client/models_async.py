@@ -67,6 +67,11 @@ class AsyncModels:
     async def get(self, ref: str) -> Model:
         return await self._transport.send(calls.get(ref))
 
+    async def update(self, ref: str, **said: Any) -> Model:
+        """What is said of it, by `template`, `system`, `parameters`, `license`; None takes away. Its files stay, and
+        services that serve it get a new revision."""
+        return await self._transport.send(calls.update(ref, said))
+
     async def files(self, ref: str) -> list[ModelFile]:
         return await self._transport.send(calls.files(ref))
 

@@ -229,6 +229,22 @@ class ModelRequest(Frozen):
         return {key: value for key, value in given.items() if value is not None}
 
 
+class ModelUpdate(Frozen):
+    """What is to be said of a model from now on. A field that is left out stays; null takes away what was said."""
+
+    template: Text | None = None
+    system: Text | None = None
+    parameters: Parameters | None = None
+    """All of them."""
+    license: Text | None = None
+
+    def said_after(self, said: ModelCard) -> ModelCard:
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return said.model_copy(
+            update=given | ({"parameters": given["parameters"] or {}} if "parameters" in given else {})
+        )
+
+
 class ModelFile(Frozen):
     path: str
     size_bytes: int
@@ -279,11 +295,14 @@ class Model(Frozen):
     size_bytes: int | None = None
     files: int = 0
     said: ModelCard = ModelCard()
-    """What whoever made it said of it."""
+    """What was said of it by whoever made or changed it."""
+    own: ModelCard | None = None
+    """What its files say of it and, of one that was made of another, what had been said of that. None: it was not
+    kept."""
     adapters: list[str] = []
     labels: Labels = {}
     card: ModelCard = ModelCard()
-    """What its files say of it, with what was `said` above that."""
+    """Its `own`, with what was `said` above that."""
     reason: str | None = None
     node: str | None = None
     operation: str | None = None

@@ -60,6 +60,10 @@ def get(ref: str) -> Call[Model]:
     return Call("GET", f"{MODELS}/{segment(ref)}", parse.model)
 
 
+def update(ref: str, wanted: Mapping[str, Any]) -> Call[Model]:
+    return Call("PATCH", f"{MODELS}/{segment(ref)}", parse.model, body=dict(wanted))
+
+
 def files(ref: str) -> Call[list[ModelFile]]:
     return Call("GET", f"{MODELS}/{segment(ref)}/files", parse.model_files)
 

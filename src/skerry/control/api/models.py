@@ -1,4 +1,5 @@
-"""Routes of models: fetch one, or make one of another, list, get, its files, delete. Mounting is the sandbox's."""
+"""Routes of models: fetch one, or make one of another, say more of it, list, get, its files, delete. Mounting is the
+sandbox's."""
 
 from __future__ import annotations
 
@@ -26,10 +27,10 @@ from skerry.control.api.answers import (
     page,
     waiting_responses,
 )
-from skerry.control.intents import models
+from skerry.control.intents import cards, models
 from skerry.control.waiting import Waiter
 from skerry.errors import Conflict
-from skerry.model.weights import UNDER_WAY, Model, ModelFile, ModelRequest, ModelState
+from skerry.model.weights import UNDER_WAY, Model, ModelFile, ModelRequest, ModelState, ModelUpdate
 from skerry.store.paging import Page
 from skerry.store.store import Store
 from skerry.store.transaction import PROJECT
@@ -48,6 +49,7 @@ class ModelRoutes:
         router.add_api_route("", self.create, methods=["POST"], status_code=CREATED, responses=made)
         router.add_api_route("", self.list, methods=["GET"], response_model=ListOf[Model])
         router.add_api_route("/{ref}", self.get, methods=["GET"], response_model=Model)
+        router.add_api_route("/{ref}", self.update, methods=["PATCH"], response_model=Model)
         router.add_api_route("/{ref}", self.delete, methods=["DELETE"], responses=done)
         router.add_api_route("/{ref}/files", self.files, methods=["GET"], response_model=Items[ModelFile])
         return router
@@ -77,6 +79,13 @@ class ModelRoutes:
         async with self._store.read() as tx:
             model = await tx.models.find(ref, PROJECT)
             return one(_seen(model, await tx.sandboxes.users_of_models()))
+
+    async def update(self, ref: str, wanted: ModelUpdate) -> Response:
+        """What is said of it: its files stay, and services that serve it get a new revision."""
+        share = self._shares.folders()
+        async with self._store.write() as tx:
+            changed = await cards.update(tx, await tx.models.find(ref, PROJECT), wanted, share=share)
+            return one(_seen(changed, await tx.sandboxes.users_of_models()))
 
     async def files(self, ref: str) -> Response:
         async with self._store.read() as tx:

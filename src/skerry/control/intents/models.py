@@ -18,6 +18,7 @@ from skerry.model.weights import (
     ModelCard,
     ModelRequest,
     ModelState,
+    ModelUpdate,
     SourceKind,
     default_name,
     kind_of,
@@ -55,8 +56,6 @@ async def create(tx: Transaction, request: ModelRequest, *, share: Sequence[Path
     for number, adapter in enumerate(request.adapters):
         await _ready_named(tx, adapter, f"adapters[{number}]")
     said = ModelCard.model_validate({**request.card, "parameters": request.parameters})
-    if isinstance(base, Model):
-        said = over(base.said, said)
     model_id = make_id("model", tx.chance(6))
     operation = tx.operations.new("model.create", model_id, tx.project)
     model = Model(
@@ -70,6 +69,7 @@ async def create(tx: Transaction, request: ModelRequest, *, share: Sequence[Path
         base=base.id if base else None,
         convert=request.convert,
         said=said,
+        own=_inherited(base),
         adapters=request.adapters,
         labels=request.labels,
         operation=operation.id,
@@ -85,6 +85,14 @@ async def create(tx: Transaction, request: ModelRequest, *, share: Sequence[Path
             field="name",
         ) from error
     return model
+
+
+def _inherited(base: Model | Volume | None) -> ModelCard:
+    """What had been said of the one that it is made of; what its own files say is known when it is made."""
+    if not isinstance(base, Model):
+        return ModelCard()
+    spoken = {name: getattr(base.own or base.said, name) for name in ModelUpdate.model_fields}
+    return over(ModelCard().model_copy(update=spoken), base.said)
 
 
 def _is_same(old: Model, request: ModelRequest) -> bool:

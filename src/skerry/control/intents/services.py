@@ -211,9 +211,28 @@ async def update(
     changes: dict[str, Any] = {"spec": spec, **_wish_after(service, spec)}
     if spec.restarts == service.spec.restarts:
         return await _change(tx, service, changes, "updated", _differing(service.spec, spec), "service.update")
+    return await _anew(tx, service, spec, changes, None, share, why_never)
+
+
+async def renew(tx: Transaction, service: Service, reason: str, *, share: Sequence[Path] = ()) -> Service:
+    """A new revision that declares the same: what it is made of has become another."""
+    service = await _locked(tx, service)
+    return await _anew(tx, service, service.spec, {}, reason, share, none_known)
+
+
+async def _anew(
+    tx: Transaction,
+    service: Service,
+    spec: ServiceSpec,
+    changes: dict[str, Any],
+    reason: str | None,
+    share: Sequence[Path],
+    why_never: WhyNever,
+) -> Service:
+    """`reason`: None: what differs."""
     made = await _checked(tx, spec, service.name, service.owner, share, why_never)
     number = 1 + max(each.number for each in await tx.services.revisions(service.id))
-    reason = _differing(service.spec, made.spec)
+    reason = reason or _differing(service.spec, made.spec)
     changes |= {"spec": made.spec, "image_digest": made.image_digest, "volumes": made.volumes, "revision": number}
     changes |= await _toward(tx, service, number, made.spec)
     await tx.services.add_revision(

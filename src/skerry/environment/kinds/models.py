@@ -33,19 +33,22 @@ class Models:
         return {**body, "labels": {**declared["labels"], **scene.labels(key, body)}}
 
     def compare(self, scene: Scene, key: str, body: Json, actual: Json) -> Step:
-        """What it is made of cannot change in place: a model is mounted by those that are to find it as it was."""
+        """What it is made of cannot change in place: a model is mounted by those that are to find it as it was. What is
+        said of it can, and nothing is fetched for that."""
         drift = drifted(actual["labels"], {**body, "labels": own_labels(body["labels"])})
-        reasons = [
-            differing(wanted, had, drift=drift, field=field)
+        reasons = {
+            field: differing(wanted, had, drift=drift, field=field)
             for field, (wanted, had) in _compared(body, actual).items()
             if wanted != had
-        ]
+        }
         action = Action.REPLACE if reasons else Action.KEEP
+        if reasons and not reasons.keys() - set(SAID) and actual["own"] is not None:
+            action = Action.UPDATE
         if actual["state"] == "failed":
-            reasons, action = [Reason(f"it could not be fetched: {actual['reason']}")], Action.CREATE
+            reasons, action = {"": Reason(f"it could not be fetched: {actual['reason']}")}, Action.CREATE
         elif not reasons and own_labels(body["labels"]) != own_labels(actual["labels"]):
-            reasons, action = [Reason("labels differ", drift)], Action.UPDATE
-        return Step(self.section, key, body["name"], action, tuple(reasons), body, actual)
+            reasons, action = {"labels": Reason("labels differ", drift)}, Action.UPDATE
+        return Step(self.section, key, body["name"], action, tuple(reasons.values()), body, actual)
 
     def make(self, transport: Transport, step: Step) -> Json:
         given = {field: value for field, value in step.body.items() if value is not None}
@@ -60,6 +63,10 @@ class Models:
 
     def change(self, transport: Transport, step: Step) -> Json:
         """Asked for once more, one that is the same takes the labels."""
+        assert step.actual is not None
+        said = {field: step.body[field] for field in SAID if step.body[field] != step.actual["said"][field]}
+        if said:
+            transport.json(calls.update(step.name, said))
         return self.make(transport, step)
 
     def delete(self, transport: Transport, name: str) -> None:

@@ -64,6 +64,7 @@ class CreateModels:
         return found[0] if found else None
 
     async def _record(self, model: Model, made: MadeModel) -> None:
+        own = made.card if model.own is None else over(made.card, model.own)
         async with self._store.write() as tx:
             nodes = await tx.nodes.all()
             changes = {
@@ -71,7 +72,8 @@ class CreateModels:
                 "size_bytes": made.size_bytes,
                 "revision": made.revision,
                 "files": len(made.files),
-                "card": over(made.card, model.said),
+                "own": own,
+                "card": over(own, model.said),
                 "reason": None,
                 "node": nodes[0].id if nodes else None,
             }
