@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from routing_traces import BLOCK_TOKENS, Session, Turn
@@ -14,8 +14,10 @@ from skerry.engines.simulator.core import NEVER, Engine
 from skerry.engines.simulator.profile import Profile
 from skerry.engines.simulator.work import Work
 from skerry.gateway.routing.contract import Ask, Candidate, Choice, Policy
+from skerry.gateway.routing.fairness import FairQueue
 from skerry.gateway.routing.spans import thinned, tokens_of
 
+HELD_MAX: Final = 1_000_000
 KEPT: Final = 0.9
 """Of the time for each token of answers, as it was observed, from one answer to the next."""
 
@@ -33,8 +35,17 @@ class Result(NamedTuple):
     """Real time of `pick` and `routed` together, on average."""
 
 
+class _Coming(NamedTuple):
+    session: int
+    name: str
+    number: int
+    turn: Turn
+    came_s: float
+
+
 @dataclass(slots=True)
 class _Flight:
+    came_s: float
     ask: Ask
     choice: Choice
     replica: int
@@ -46,7 +57,7 @@ class _Flight:
 
 @dataclass
 class Fleet:
-    """`known`: whether replicas' slots and cache sizes are, as from an engine's metrics. `fine`: a peer's policy, which
+    """`known`: whether the sizes of replicas' caches are, as from an engine's metrics. `fine`: a peer's policy, which
     sees all of an engine's blocks."""
 
     policy: Policy
@@ -56,6 +67,8 @@ class Fleet:
     fine: bool = False
     speeds: Sequence[float] = ()
     """Slowness of each replica; empty: alike."""
+    per_replica: int = 0
+    """Requests that each is given at once; more are held as the gateway holds them. 0: no limit."""
     _engines: list[Engine] = field(default_factory=list[Engine])
     _flights: dict[str, _Flight] = field(default_factory=dict[str, _Flight])
 
@@ -64,8 +77,10 @@ class Fleet:
         self._engines = [Engine(profile) for _ in range(self.replicas)]
         for engine, slowness in zip(self._engines, self.speeds, strict=False):
             engine.slowness = slowness
-        slots, blocks = (profile.sequences, profile.blocks) if self.known else (0, 0)
-        self._shown = [Candidate(f"r{at}", slots=slots, cache_blocks=blocks) for at in range(self.replicas)]
+        blocks = profile.blocks if self.known else 0
+        self._shown = [Candidate(f"r{at}", cache_blocks=blocks) for at in range(self.replicas)]
+        self._held = FairQueue[_Coming](HELD_MAX)
+        self.ttfts_of: dict[str, list[float]] = {}
         self._ttfts: list[float] = []
         self._latencies: list[float] = []
         self._counts = [0] * self.replicas
@@ -78,28 +93,45 @@ class Fleet:
         while events:
             now_s, session, number = heapq.heappop(events)
             if session >= 0:
-                at = self._send(sessions[session].turns[number], sessions[session].name, session, number, now_s)
+                name, turn = sessions[session].name, sessions[session].turns[number]
+                self._held.put(_Coming(session, name, number, turn, now_s), name, cost=turn.prompt)
+                touched = self._serve(now_s)
+            elif due[number] == now_s:
+                due[number] = NEVER
+                touched = [number]
             else:
-                at = number
-                if due[at] != now_s:
-                    continue  # it has been asked since
-                due[at] = NEVER
-            engine = self._engines[at]
-            for ended, then in self._settle(at, now_s):
-                turns = sessions[ended.session].turns
-                if then < len(turns):
-                    heapq.heappush(events, (now_s + turns[then - 1].then_s, ended.session, then))
-            next_s = engine.next_event()
-            if next_s < NEVER and next_s != due[at]:
-                due[at] = next_s
-                heapq.heappush(events, (next_s, -1, at))
+                continue  # it has been asked since
+            for at in touched:  # who ends makes room for others, so that more are touched
+                for ended, then in self._settle(at, now_s):
+                    turns = sessions[ended.session].turns
+                    if then < len(turns):
+                        heapq.heappush(events, (now_s + turns[then - 1].then_s, ended.session, then))
+                touched += self._serve(now_s)
+            for at in set(touched):
+                next_s = self._engines[at].next_event()
+                if next_s < NEVER and next_s != due[at]:
+                    due[at] = next_s
+                    heapq.heappush(events, (next_s, -1, at))
         return self._result()
 
-    def _send(self, turn: Turn, name: str, session: int, number: int, now_s: float) -> int:
+    def _serve(self, now_s: float) -> list[int]:
+        """Those who wait, as far as there is room; where they went."""
+        touched: list[int] = []
+        while (free := self._free()) and (popped := self._held.pop()) is not None:
+            touched.append(self._send(popped[0], free, now_s))
+        return touched
+
+    def _free(self) -> list[int]:
+        limit = self.per_replica
+        return [at for at, each in enumerate(self._shown) if not limit or each.in_flight < limit]
+
+    def _send(self, coming: _Coming, free: Sequence[int], now_s: float) -> int:
+        session, name, number, turn, came_s = coming
         blocks = turn.prompt_blocks
         ask = Ask(blocks if self.fine else thinned(blocks), turn.prompt, turn.answer, session=name, client=name)
         began = time.thread_time()
-        choice = self.policy.pick(ask, self._shown, now_s)
+        choice = self.policy.pick(ask, [self._shown[at] for at in free], now_s)
+        choice = replace(choice, at=free[choice.at])
         self.policy.routed(ask, self._shown[choice.at].id, now_s)
         self._pick_s += time.thread_time() - began
         shown = self._shown[choice.at]
@@ -107,7 +139,7 @@ class Fleet:
         shown.prefill_tokens += turn.prompt - self._matched_tokens(choice)
         self._counts[choice.at] += 1
         known = f"{session}-{number}"
-        self._flights[known] = _Flight(ask, choice, choice.at, session, number, now_s)
+        self._flights[known] = _Flight(came_s, ask, choice, choice.at, session, number, now_s)
         self._engines[choice.at].submit(Work(known, turn.prompt, turn.answer, turn.blocks), now_s)
         return choice.at
 
@@ -123,7 +155,8 @@ class Fleet:
             prompt = flight.ask.prompt_tokens
             if not flight.first_s:
                 flight.first_s = output.at_s
-                self._ttfts.append(output.at_s - flight.sent_s)
+                self._ttfts.append(output.at_s - flight.came_s)
+                self.ttfts_of.setdefault(flight.ask.client, []).append(output.at_s - flight.came_s)
                 shown.prefill_tokens -= prompt - self._matched_tokens(flight.choice)
                 shown.decode_tokens += prompt
                 self.policy.began(flight.ask, shown.id, output.at_s - flight.sent_s, now_s)
@@ -131,7 +164,8 @@ class Fleet:
                 del self._flights[output.work.id]
                 shown.in_flight -= 1
                 shown.decode_tokens -= prompt
-                self._latencies.append(output.at_s - flight.sent_s)
+                self._latencies.append(output.at_s - flight.came_s)
+                self._held.charge(flight.ask.client, flight.ask.answer_tokens)
                 if output.work.tpot_s:
                     before = shown.decode_s_per_token or output.work.tpot_s
                     shown.decode_s_per_token = before * KEPT + output.work.tpot_s * (1 - KEPT)

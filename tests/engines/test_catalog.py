@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from skerry.engines import cards, carried
 from skerry.engines.catalog import ENGINES
 from skerry.engines.contract import Capability, Launch, Place
+from skerry.engines.slots import slots
 from skerry.errors import Invalid
 from skerry.model.service import EngineName, Role, ServiceSpec
 from skerry.model.weights import ModelCard
@@ -32,8 +33,11 @@ MODEL = Place(model="/models/tide")
 
 
 def launch(name: EngineName, place: Place = MODEL, **spec: Any) -> Launch:
-    needs = NEEDS.get(name, {})
-    return ENGINES[name].launch(ServiceSpec(**{"engine": name, **needs, **spec}), place, "tide")
+    return ENGINES[name].launch(spec_of(name, **spec), place, "tide")
+
+
+def spec_of(name: EngineName, **spec: Any) -> ServiceSpec:
+    return ServiceSpec(**{"engine": name, **NEEDS.get(name, {}), **spec})
 
 
 def line(name: EngineName, place: Place = MODEL, **spec: Any) -> list[str]:
@@ -210,6 +214,28 @@ def test_every_engine_is_here_and_keeps_its_promises(name: EngineName) -> None:
         assert len(value) < 131_072
     for option, field in engine.options.model_fields.items():
         assert option.islower(), field
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "wanted"),
+    [
+        (EngineName.VLLM, {}, 0),
+        (EngineName.VLLM, {"options": {"max-num-seqs": 64}}, 64),
+        (EngineName.VLLM, {"options": {"max_num_seqs": "64", "data-parallel-size": 2}}, 128),
+        (EngineName.VLLM, {"options": {"max-num-seqs": 64, "extra_args": "--max-num-seqs 8"}}, 0),
+        (EngineName.VLLM, {"options": {"max-num-seqs": 64}, "env": {"VLLM_EXTRA_ARGS": "--max_num_seqs=8"}}, 0),
+        (EngineName.VLLM, {"options": {"max-num-seqs": 64}, "command": ["serve"]}, 0),
+        (EngineName.SGLANG, {"options": {"max-running-requests": 32}}, 32),
+        (EngineName.LLAMACPP, {"options": {"parallel": 4}}, 4),
+        (EngineName.TRANSFORMERS, {}, 8),
+        (EngineName.SIMULATOR, {"options": {"sequences": 3}}, 3),
+        (EngineName.COMMAND, {}, 0),
+    ],
+)
+def test_how_many_requests_are_answered_at_once_is_in_its_options(
+    name: EngineName, given: dict[str, Any], wanted: int
+) -> None:
+    assert slots(ENGINES[name], spec_of(name, **given)) == wanted
 
 
 @pytest.mark.parametrize("name", EngineName)

@@ -21,8 +21,7 @@ def candidates(
     count: int, weights: Sequence[float] | None = None, roles: Sequence[str] | None = None
 ) -> list[Candidate]:
     return [
-        Candidate(f"r{at}", weights[at] if weights else 1.0, role=roles[at] if roles else "both", slots=16)
-        for at in range(count)
+        Candidate(f"r{at}", weights[at] if weights else 1.0, role=roles[at] if roles else "both") for at in range(count)
     ]
 
 

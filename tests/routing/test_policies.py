@@ -67,7 +67,7 @@ def test_a_new_replica_is_not_given_all_that_others_had_before(name: PolicyName)
     made = policy(name, 1)
     fleet = candidates(3)
     drive(made, fleet, without_prompts(asks(1, 300)), 6)
-    picked = Counter(drive(made, [*fleet, Candidate("new", slots=16)], without_prompts(asks(2, 120)), 6))
+    picked = Counter(drive(made, [*fleet, Candidate("new")], without_prompts(asks(2, 120)), 6))
     assert picked["new"] < 60
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from skerry.engines.catalog import engine
+from skerry.engines.slots import slots
 from skerry.model.rollout import Rollout
 from skerry.model.sandbox import S, Sandbox
 from skerry.model.scaling import OF_ENGINES
@@ -34,6 +36,7 @@ def service_route(service: Service, boxes: Sequence[Sandbox], now: datetime) -> 
         wakes=not replicas and spec.scaling is not None and not spec.addresses,
         off=not replicas and spec.scaling is None and not spec.addresses and not sum(groups(service).values()),
         canary=spec.strategy.weight / 100 if canary else 0.0,
+        slots=slots(engine(spec.engine), spec),
         watched=[each.key for each in targets if each.signal in OF_ENGINES],
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skerry.engines.contract import Capability, Launch, Metrics, Place
+from skerry.engines.contract import Capability, Launch, Metrics, Place, Slots
 from skerry.engines.launching import launch, no_adapters, no_roles
 from skerry.engines.options import EngineOptions, read
 from skerry.errors import Invalid
@@ -22,6 +22,7 @@ class CommandEngine:
          Capability.AUDIO}
     )  # fmt: skip
     """It may have any of them; nobody knows before asking."""
+    slots = Slots()
     events_port: int | None = None
 
     def launch(self, spec: ServiceSpec, place: Place, name: str) -> Launch:

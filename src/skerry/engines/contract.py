@@ -52,6 +52,18 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Where it stands how many requests a replica answers at once."""
+
+    option: str = ""
+    """Of the engine's own. Empty: nobody knows."""
+    default: int = 0
+    """Of that option; 0: it is found out by the engine itself."""
+    ranks: str = ""
+    """The option that says how many there are with so many each."""
+
+
+@dataclass(frozen=True)
 class Launch:
     """What a replica's sandbox runs."""
 
@@ -89,6 +101,9 @@ class Engine(Protocol):
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
+    def slots(self) -> Slots: ...
 
     @property
     def events_port(self) -> int | None:

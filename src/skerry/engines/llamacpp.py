@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from skerry.engines import cards, carried
-from skerry.engines.contract import Capability, Launch, Metrics, Place
+from skerry.engines.contract import Capability, Launch, Metrics, Place, Slots
 from skerry.engines.launching import launch, model_of, names, no_adapters, no_roles
 from skerry.engines.options import Count, EngineOptions, Text, read
 from skerry.model.service import EngineName, ServiceSpec
@@ -102,6 +102,7 @@ class LlamacppEngine:
     capabilities = frozenset(
         {Capability.CHAT, Capability.COMPLETIONS, Capability.EMBEDDINGS, Capability.RERANK, Capability.RESPONSES}
     )
+    slots = Slots("parallel")
     events_port: int | None = None
 
     def launch(self, spec: ServiceSpec, place: Place, name: str) -> Launch:

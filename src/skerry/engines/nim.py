@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from skerry.engines.contract import Capability, Launch, Metrics, Place
+from skerry.engines.contract import Capability, Launch, Metrics, Place, Slots
 from skerry.engines.launching import launch, names, no_adapters, no_roles
 from skerry.engines.options import Count, EngineOptions, Text, read
 from skerry.errors import Invalid
@@ -41,6 +41,7 @@ class NimEngine:
         generation_tokens="generation_tokens_total",
     )
     capabilities = frozenset({Capability.CHAT, Capability.COMPLETIONS, Capability.EMBEDDINGS, Capability.RERANK})
+    slots = Slots()
     events_port: int | None = None
 
     def launch(self, spec: ServiceSpec, place: Place, name: str) -> Launch:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from skerry.engines import cards
-from skerry.engines.contract import Capability, Launch, Metrics, Place
+from skerry.engines.contract import Capability, Launch, Metrics, Place, Slots
 from skerry.engines.kv_events import PORT
 from skerry.engines.launching import launch, model_of, names, no_roles
 from skerry.engines.options import Count, EngineOptions, Json, Share, Text, from_env, gpus, ranks, read
@@ -108,6 +108,7 @@ class SglangEngine:
         {Capability.CHAT, Capability.COMPLETIONS, Capability.EMBEDDINGS, Capability.RERANK, Capability.RESPONSES,
          Capability.LORA, Capability.KV_EVENTS}
     )  # fmt: skip
+    slots = Slots("max_running_requests", ranks="dp_size")
     events_port: int | None = PORT
 
     def launch(self, spec: ServiceSpec, place: Place, name: str) -> Launch:

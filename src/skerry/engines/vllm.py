@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from skerry.engines import cards
-from skerry.engines.contract import Capability, Launch, Metrics, Place
+from skerry.engines.contract import Capability, Launch, Metrics, Place, Slots
 from skerry.engines.kv_events import PORT, REPLAY_PORT, TOPIC
 from skerry.engines.launching import launch, model_of, names
 from skerry.engines.options import Count, EngineOptions, Json, Share, Text, from_env, gpus, ranks, read
@@ -126,6 +126,7 @@ class VllmEngine:
         generation_tokens="vllm:generation_tokens_total",
     )
     capabilities = frozenset(Capability)
+    slots = Slots("max_num_seqs", ranks="data_parallel_size")
     events_port: int | None = PORT
 
     def launch(self, spec: ServiceSpec, place: Place, name: str) -> Launch:

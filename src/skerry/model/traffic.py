@@ -52,6 +52,8 @@ class ServiceRoute(Told):
     off: bool = False
     """It is declared to have no replicas: who asks is told so, and nobody is held."""
     canary: float = 0.0
+    slots: int = 0
+    """Requests that a replica answers at once; 0: not known, or not one of ours."""
     watched: list[str] = []
     """Keys of targets of its autoscaler that its engines tell: they are asked for them, be there only one."""
 

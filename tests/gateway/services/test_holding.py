@@ -54,6 +54,52 @@ async def test_a_full_replica_gets_no_more_and_those_who_wait_get_their_turn(
     assert refused[1]["error"]["code"] == "rate_limit_exceeded"
 
 
+async def test_what_an_engine_answers_at_once_and_some_ahead_is_given_and_nobody_is_refused_for_it(
+    make_world: Any, engines: list[Engine]
+) -> None:
+    at_once, most, may_end = 0, 0, asyncio.Event()
+
+    async def slow(writer: asyncio.StreamWriter) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await may_end.wait()
+        at_once -= 1
+        await engines[0].answers(writer)
+
+    engines[0].then = slow
+    world: World = await make_world(service(engines[0], slots=4, routing=holding(limit=2, wait=0.3)))
+    callers = [await client(world) for _ in range(9)]
+    asked = [asyncio.ensure_future(each.ask(request())) for each in callers[:7]]
+    [found] = world.gateway.registry.all()
+    await until(lambda: (at_once, found.waiting) == (5, 2), 10)
+    asked += [asyncio.ensure_future(each.ask(request())) for each in callers[7:]]
+    await until(lambda: at_once == 9, 10)  # the queue was full, and then the others had waited for as long as may be
+    may_end.set()
+    assert [status for status, _, _ in await asyncio.gather(*asked)] == [200] * 9
+
+
+async def test_plain_http_has_no_place_in_the_queue_of_a_model(make_world: Any, engines: list[Engine]) -> None:
+    may_end = asyncio.Event()
+
+    async def then(writer: asyncio.StreamWriter) -> None:
+        if engines[0].heads[-1].startswith("POST"):
+            await may_end.wait()
+        await engines[0].answers(writer)
+
+    engines[0].then = then
+    world: World = await make_world(service(engines[0], slots=1))
+    asked = [asyncio.ensure_future((await client(world)).ask(request())) for _ in range(3)]
+    [found] = world.gateway.registry.all()
+    await until(lambda: found.waiting == 1, 10)
+    caller = await client(world)
+    status, _, _ = await caller.ask(request(path="/health", method="GET", host="chat.boxes.test"))
+    assert status == 200
+    assert found.waiting == 1
+    may_end.set()
+    assert [status for status, _, _ in await asyncio.gather(*asked)] == [200] * 3
+
+
 async def test_whoever_got_least_is_next_and_priority_comes_first(make_world: Any, engines: list[Engine]) -> None:
     order: list[str] = []
     all_wait = asyncio.Event()

@@ -86,7 +86,7 @@ async def test_engines_are_asked_what_they_have_to_do(make_world: Any, engines: 
     [known] = world.gateway.registry.all()
     found = known.replicas["sb-one"].candidate
     assert (found.running, found.waiting, found.cache_use) == (5, 7, 0.875)
-    assert (found.cache_blocks, found.adapters, found.slots) == (2000, {"a", "b", "c"}, 0)
+    assert (found.cache_blocks, found.adapters) == (2000, {"a", "b", "c"})
     other = known.replicas["sb-two"].candidate
     assert (other.running, other.waiting, other.cache_blocks, other.adapters) == (0, 0, 0, frozenset())
 

@@ -7,10 +7,11 @@ from typing import Annotated
 from pydantic import Field
 
 from skerry.engines import carried
-from skerry.engines.contract import Capability, Launch, Metrics, Place
+from skerry.engines.contract import Capability, Launch, Metrics, Place, Slots
 from skerry.engines.kv_events import PORT, REPLAY_PORT
 from skerry.engines.launching import launch, names
 from skerry.engines.options import Count, EngineOptions, Text, read
+from skerry.engines.simulator.profile import SEQUENCES_AT_ONCE
 from skerry.engines.vllm import VllmEngine
 from skerry.model.service import EngineName, ServiceSpec
 
@@ -65,6 +66,7 @@ class SimulatorEngine:
         {Capability.CHAT, Capability.COMPLETIONS, Capability.EMBEDDINGS, Capability.LORA, Capability.ROLES,
          Capability.SLEEP, Capability.KV_EVENTS}
     )  # fmt: skip
+    slots = Slots("sequences", SEQUENCES_AT_ONCE)
     events_port: int | None = PORT
 
     def launch(self, spec: ServiceSpec, place: Place, name: str) -> Launch:

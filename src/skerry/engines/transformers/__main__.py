@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from skerry.engines.transformers import ANSWERS_AT_ONCE
 from skerry.engines.transformers.generate import Model
 from skerry.engines.transformers.server import ModelServer
 
@@ -24,7 +25,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device")
-    parser.add_argument("--batch", type=int, default=8, help="answers at once")
+    parser.add_argument("--batch", type=int, default=ANSWERS_AT_ONCE, help="answers at once")
     parser.add_argument("--waiting", type=int, default=256, help="requests that wait for that")
     parser.add_argument("--max-model-len", type=int)
     parser.add_argument("--threads", type=int)

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from skerry.engines import cards, carried
-from skerry.engines.contract import Capability, Launch, Metrics, Place
+from skerry.engines.contract import Capability, Launch, Metrics, Place, Slots
 from skerry.engines.launching import launch, model_of, names, no_adapters, no_roles
 from skerry.engines.options import Count, EngineOptions, Text, read
+from skerry.engines.transformers import ANSWERS_AT_ONCE
 from skerry.model.service import EngineName, ServiceSpec
 
 IMAGE = "huggingface/transformers-pytorch-gpu:latest"
@@ -60,6 +61,7 @@ class TransformersEngine:
         generation_tokens="skerry_engine_generation_tokens_total",
     )
     capabilities = frozenset({Capability.CHAT, Capability.COMPLETIONS, Capability.EMBEDDINGS})
+    slots = Slots("batch", ANSWERS_AT_ONCE)
     events_port: int | None = None
 
     def launch(self, spec: ServiceSpec, place: Place, name: str) -> Launch:

@@ -35,8 +35,6 @@ class Candidate:
     prefill_s_per_token: float = 0.0
     """As observed; 0: not known."""
     decode_s_per_token: float = 0.0
-    slots: int = 0
-    """Requests that it answers at once; 0: not known."""
     cache_blocks: int = 0
     """Blocks of KV cache that it has; 0: not known."""
 

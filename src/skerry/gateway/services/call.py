@@ -65,6 +65,8 @@ class Call(Admission):
         "waited",
     )
 
+    takes_slot = True
+
     def __init__(self, place: Place, line: Line, head: Head) -> None:
         super().__init__(place, line, head)
         self.plain = not head.v1_1

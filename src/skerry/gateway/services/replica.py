@@ -98,12 +98,10 @@ class Replica:
 
     # How it does
 
-    def is_free(self, per_replica: int) -> bool:
-        """Whether it may be given one more."""
-        if self.half_open and self.candidate.in_flight:
-            return False
-        limit = per_replica or self.candidate.slots
-        return not limit or self.candidate.in_flight < limit
+    def is_free(self, limit: int) -> bool:
+        """Whether it may be given one more; 0: there is no limit."""
+        in_flight = self.candidate.in_flight
+        return (not limit or in_flight < limit) and not (in_flight and self.half_open)
 
     def worked(self) -> None:
         self.failures = 0

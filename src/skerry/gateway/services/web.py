@@ -102,6 +102,7 @@ class _Wish:
         self.seat = self.prompt_tokens = 0
         self.waited = False
         self.is_short = True
+        self.takes_slot = False
         self.replica: Replica | None = None
         self._session = visit.session
         self.chosen: asyncio.Future[Replica] | None = None if only_now else asyncio.get_running_loop().create_future()
