@@ -74,7 +74,9 @@ class World:
         self.guest: Guest = self.ok
         self.refusal: dict[str, Any] | None = None
         self.asleep = False
-        self.wake_s = 0.0
+        self.woken = asyncio.Event()
+        """Until then it sleeps on, though it is asked to wake."""
+        self.woken.set()
         self.control: web.AppRunner | None = None
         self.asked: list[dict[str, Any]] = []
         self.heads: list[bytes] = []
@@ -107,7 +109,8 @@ class World:
             elif self.asleep and not asked["wake"]:
                 writer.write(b'{"asleep": true}\n')
             else:
-                await asyncio.sleep(self.wake_s if self.asleep else 0)
+                if self.asleep:
+                    await self.woken.wait()
                 writer.write(b"{}\n")
                 await self.guest(reader, writer)
             await writer.drain()

@@ -174,8 +174,14 @@ async def test_strangers_wake_a_sandbox_only_so_often(world: World) -> None:
 
 
 async def test_many_who_come_for_one_wake_count_as_one(world: World) -> None:
-    world.asleep, world.wake_s = True, 0.1
+    world.asleep = True
+    world.woken.clear()
     world.answering(OK)
-    found = await asyncio.gather(*(world.get() for _ in range(40)))
+    asked = [asyncio.ensure_future(world.get()) for _ in range(40)]
+    async with asyncio.timeout(30):
+        while sum(bool(each["wake"]) for each in world.asked) < 40:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    world.woken.set()
+    found = await asyncio.gather(*asked)
     assert [status(each) for each in found] == [200] * 40
     assert [status(await world.get()) for _ in range(6)] == [200] * 5 + [429]

@@ -29,6 +29,12 @@ def event(**told: Any) -> bytes:
     return chunk(b"data: " + json.dumps(told).encode() + b"\n\n")
 
 
+async def until(ready: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not ready():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 class Engine:
     """A model server. `then` answers a request; what came is kept in `heads` and `bodies`."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from skerry.serve.ready import serving_pid
 from tests.gateway.conftest import World
 
-READY_S_MAX = 30.0
+READY_S_MAX = 60.0
 
 
 def free_port() -> int:

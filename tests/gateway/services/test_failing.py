@@ -12,7 +12,7 @@ import pytest
 from skerry.gateway.routing.contract import Choice
 from skerry.model.service import Role
 from skerry.model.url import RouteNews
-from tests.gateway.services.conftest import ANSWER, LAST, Engine, client, event, request, service
+from tests.gateway.services.conftest import ANSWER, LAST, Engine, client, event, request, service, until
 
 pytestmark = pytest.mark.anyio
 BROKEN = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno"
@@ -94,9 +94,7 @@ async def test_who_leaves_is_not_worked_for(make_world: Any, engines: list[Engin
     writer.write(request())
     await reader.readuntil(b"data:")
     writer.transport.abort()
-    async with asyncio.timeout(30):
-        while engines[0].left == 0:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await until(lambda: engines[0].left)
     assert world.gateway.registry.all()[0].in_flight == 0
     assert world.gateway.services.calls == set()
 
@@ -124,17 +122,18 @@ async def test_who_is_silent_too_long(make_world: Any, engines: list[Engine], gi
 async def test_one_that_fails_is_left_out_and_comes_back(make_world: Any, engines: list[Engine]) -> None:
     bad = engines[0]
     bad.says(BROKEN)
-    ejection = {"failures": 2, "seconds": 0.1}
+    ejection = {"failures": 2, "seconds": 60}
     world = await make_world(service(*engines[:2], routing={"policy": "round-robin", "ejection": ejection}))
     caller = await client(world)
     assert [(await caller.ask(request()))[0] for _ in range(8)] == [200] * 8
     assert len(bad.bodies) == 2
     bad.then = bad.answers
+    found = world.gateway.registry.all()[0]
+    found.replicas["sb-one"].ejected_until_s -= 60
     async with asyncio.timeout(30):
         while len(bad.bodies) < 4:
             assert (await caller.ask(request()))[0] == 200
             await asyncio.sleep(0.02)
-    found = world.gateway.registry.all()[0]
     assert found.ejections == 1
     assert not found.replicas["sb-one"].half_open
 
@@ -149,17 +148,29 @@ async def test_the_last_one_is_never_left_out(make_world: Any, engines: list[Eng
 
 
 async def test_one_that_leaves_the_routes_ends_what_it_does(make_world: Any, engines: list[Engine]) -> None:
-    engines[0].streams([event(n=n) for n in range(20)] + [LAST], pause_s=0.01)
+    other_asked = asyncio.Event()
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(event(n=0))
+        await other_asked.wait()
+        for n in range(1, 20):
+            writer.write(event(n=n))
+            await asyncio.sleep(0.001)
+        writer.write(LAST)
+
+    engines[0].then = slowly
     world = await make_world(service(engines[0]))
     caller = await client(world)
     caller.writer.write(request())
     await caller.reader.readuntil(b"data:")
+    found = world.gateway.registry.all()[0]
     world.news.put_nowait(RouteNews(service=service(engines[1])))
-    await asyncio.sleep(0.05)
+    await until(lambda: "sb-two" in found.at_replicas())
     other = await client(world)
     assert "sb-two" in (await other.ask(request()))[1]
-    found = world.gateway.registry.all()[0]
     assert found.at_replicas() == {"sb-one": 1, "sb-two": 0}, "control waits for it"
+    other_asked.set()
     rest = await caller.reader.readuntil(b"\r\n0\r\n\r\n")
     assert rest.count(b"data:") == 19
     assert found.at_replicas() == {"sb-two": 0}
@@ -170,9 +181,7 @@ async def test_one_that_leaves_the_routes_ends_what_it_does(make_world: Any, eng
 async def test_a_gateway_that_starts_while_control_is_down_serves(make_world: Any, engines: list[Engine]) -> None:
     world = await make_world(service(engines[0], public=True))
     kept = world.settings.run_path / "services.json"
-    async with asyncio.timeout(30):
-        while not kept.exists():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await until(kept.exists)
     again = type(world.gateway)(world.settings, world.gateway._log)
     again.registry.load()
     assert [each.route for each in again.registry.all()] == [service(engines[0], public=True)]
@@ -192,15 +201,15 @@ async def test_the_only_one_is_waited_for_while_it_starts_again(make_world: Any,
 
 async def test_a_second_one_is_asked_when_the_first_is_slow(make_world: Any, engines: list[Engine]) -> None:
     slow, fast = engines[:2]
-    slow.then = lambda writer: asyncio.sleep(30)
+    slow.then = lambda writer: asyncio.sleep(60)
     world = await make_world(service(slow, fast, routing={"policy": "round-robin", "hedge": 0.05}))
     caller = await client(world)
     for _ in range(4):
         status, head, _ = await caller.ask(request())
         assert status == 200
         assert "X-Skerry-Replica: sb-two" in head
-    await asyncio.sleep(0.02)
-    assert slow.left == len(slow.bodies) > 1, "who lost is cancelled at once"
+    await until(lambda: slow.left >= len(slow.bodies))
+    assert len(slow.bodies) > 1, "who lost is cancelled"
     fast.kill()
     slow.then = slow.answers
     assert (await caller.ask(request()))[0] == 200

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from skerry.gateway.services import admission
+from skerry.gateway.services import admission, reporter
 from skerry.model.token import Limits, Scope
 from skerry.model.traffic import Access, Take, Taken, TrafficReport, UsageReport
 from skerry.model.url import RouteNews
 from tests.gateway.conftest import KEY, TOKEN, World
-from tests.gateway.services.conftest import LAST, Engine, chunk, client, event, request, service
+from tests.gateway.services.conftest import LAST, Engine, chunk, client, event, request, service, until
 
 pytestmark = pytest.mark.anyio
 
 
-async def until(ready: Callable[[], object], seconds: float = 30.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not ready():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of itself the gateway reports nothing while a test lasts."""
+    monkeypatch.setattr(reporter, "EACH_S", 3600.0)
 
 
 def holding(**given: Any) -> dict[str, Any]:
@@ -34,19 +32,25 @@ async def test_a_full_replica_gets_no_more_and_those_who_wait_get_their_turn(
     make_world: Any, engines: list[Engine]
 ) -> None:
     at_once, most = 0, 0
+    all_came = asyncio.Event()
 
     async def slow(writer: asyncio.StreamWriter) -> None:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        await asyncio.sleep(0.02)
+        await all_came.wait()
+        await asyncio.sleep(0.01)
         at_once -= 1
         await engines[0].answers(writer)
 
     engines[0].then = slow
     world = await make_world(service(engines[0], routing=holding(per_replica=2, limit=5)))
     callers = [await client(world) for _ in range(8)]
-    found = await asyncio.gather(*(each.ask(request()) for each in callers))
+    asked = [asyncio.ensure_future(each.ask(request())) for each in callers]
+    known = world.gateway.registry.all()[0]
+    await until(lambda: any(each.done() for each in asked) and known.waiting == 5)
+    all_came.set()
+    found = await asyncio.gather(*asked)
     assert sorted(status for status, _, _ in found) == [200] * 7 + [429]
     assert most == 2
     [refused] = [(head, json.loads(body)) for status, head, body in found if status == 429]
@@ -125,13 +129,13 @@ async def test_whoever_got_least_is_next_and_priority_comes_first(make_world: An
     assert order[1:3] == ["cc", "bb"]
 
 
-async def test_at_zero_requests_are_held_and_control_is_told_at_once(make_world: Any, engines: list[Engine]) -> None:
+async def test_at_zero_requests_are_held_and_control_is_told_at_once(
+    make_world: Any, engines: list[Engine], seldom: None
+) -> None:
     world: World = await make_world(service(wakes=True))
     callers = [await client(world) for _ in range(3)]
     asked = [asyncio.ensure_future(each.ask(request())) for each in callers]
-    began_s = time.monotonic()
     await until(lambda: any(isinstance(each, TrafficReport) and each.services[0].wanted for each in world.told))
-    assert time.monotonic() - began_s < 0.5
     world.news.put_nowait(RouteNews(service=service(engines[0], wakes=True)))
     assert [status for status, _, _ in await asyncio.gather(*asked)] == [200] * 3
 
@@ -218,12 +222,21 @@ async def test_limits_are_spent_in_parts_that_control_gives(make_world: Any, eng
 
 
 async def test_concurrency_and_budget(make_world: Any, engines: list[Engine]) -> None:
-    engines[0].streams([event(delta="a")] * 5 + [LAST], pause_s=0.02)
+    one_refused = asyncio.Event()
+
+    async def then(writer: asyncio.StreamWriter) -> None:
+        await one_refused.wait()
+        await engines[0].answers(writer)
+
+    engines[0].then = then
     world: World = await make_world(service(engines[0]))
     world.access[TOKEN] = Access(project="default", client="t", id="t", limits=Limits(concurrency=2))
     world.taken = lambda take: Taken(requests=0, tokens=0, concurrency=min(2, take.concurrency), for_s=60)
     callers = [await client(world) for _ in range(3)]
-    found = await asyncio.gather(*(each.ask(request(key=TOKEN)) for each in callers))
+    asked = [asyncio.ensure_future(each.ask(request(key=TOKEN))) for each in callers]
+    await asyncio.wait(asked, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    one_refused.set()
+    found = await asyncio.gather(*asked)
     assert sorted(status for status, _, _ in found) == [200, 200, 429]
     assert (await callers[0].ask(request(key=TOKEN)))[0] == 200
     await until(lambda: [each.concurrency for each in world.told if isinstance(each, Take)][-1] == 0)
@@ -235,7 +248,7 @@ async def test_concurrency_and_budget(make_world: Any, engines: list[Engine]) ->
 
 
 async def test_what_is_used_of_a_budget_is_not_there_again_before_it_is_told(
-    make_world: Any, engines: list[Engine]
+    make_world: Any, engines: list[Engine], seldom: None
 ) -> None:
     world: World = await make_world(service(engines[0]))
     world.access[TOKEN] = Access(project="default", client="t", id="t", limits=Limits(budget_tokens=600))
@@ -289,7 +302,9 @@ async def test_while_control_is_down_each_gateway_has_its_share(make_world: Any,
     assert [(await caller.ask(request(key=TOKEN)))[0] for _ in range(4)] == [200, 200, 200, 503]
 
 
-async def test_what_is_used_is_told_once_for_each_model_and_client(make_world: Any, engines: list[Engine]) -> None:
+async def test_what_is_used_is_told_once_for_each_model_and_client(
+    make_world: Any, engines: list[Engine], seldom: None
+) -> None:
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":4,"total_tokens":15}}\n\n'
     world: World = await make_world(service(engines[0], adapters=["tuned"]))
     caller = await client(world)

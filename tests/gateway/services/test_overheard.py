@@ -52,7 +52,7 @@ async def publishing() -> AsyncIterator[tuple[int, list[Simulator]]]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

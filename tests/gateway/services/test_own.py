@@ -15,6 +15,7 @@ from skerry.engines.simulator.metrics import Observed
 from skerry.engines.simulator.profile import Profile
 from skerry.engines.simulator.work import Work
 from skerry.gateway import app
+from skerry.gateway.services import lookout
 from skerry.gateway.services.metrics import exposition
 from skerry.model.service import EngineName
 from tests.gateway.services.conftest import LAST, Engine, client, event, request, service
@@ -91,7 +92,10 @@ async def test_engines_are_asked_what_they_have_to_do(make_world: Any, engines: 
     assert (other.running, other.waiting, other.cache_blocks, other.adapters) == (0, 0, 0, frozenset())
 
 
-async def test_what_an_autoscaler_goes_by_is_read_of_one_engine_too(make_world: Any, engines: list[Engine]) -> None:
+async def test_what_an_autoscaler_goes_by_is_read_of_one_engine_too(
+    make_world: Any, engines: list[Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "EACH_S", 3600.0)  # only this test looks
     simulated = SimulatedEngine(Profile(blocks=10))
     simulated.submit(Work("w", 60, 100), 0.0)
     simulated.advance(0.1)
@@ -143,14 +147,14 @@ async def test_who_came_is_told_when_they_come_and_not_when_they_are_answered(
     caller = await client(world)
     before = known.counts.traffic(known)
     caller.writer.write(request())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not known.in_flight:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     came = known.counts.traffic(known)
     assert (before.arrived, came.arrived, came.in_flight, came.requests) == (0, 1, 1, 0)
     released.set()
     assert (await caller.answer())[0] == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while known.in_flight:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     ended = known.counts.traffic(known)

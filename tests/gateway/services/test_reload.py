@@ -40,7 +40,7 @@ async def test_a_stream_goes_on_while_the_gateway_is_replaced(make_world: MakeWo
         engines[0].then = then
         caller = await client(world)
         caller.writer.write(request())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await caller.reader.readuntil(b"first")
         engines[0].then = engines[0].answers
         kept = await client(world)
@@ -57,7 +57,7 @@ async def test_a_stream_goes_on_while_the_gateway_is_replaced(make_world: MakeWo
         asking = asyncio.create_task(ask())
         assert (await kept.ask(request()))[0] == 200
         await served.reload()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             says_so = False
             while not says_so:  # the old one answers on until it has been told, and then says that it goes
                 status, head, _ = await kept.ask(request())
@@ -68,7 +68,7 @@ async def test_a_stream_goes_on_while_the_gateway_is_replaced(make_world: MakeWo
         assert set(statuses) == {200}
         assert os.path.exists(f"/proc/{before}"), "it has a stream to end"
         gate.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert b"last" in await caller.reader.readuntil(b"0\r\n\r\n")
         await gone(before)
         fresh = await client(world)
@@ -100,7 +100,7 @@ async def test_a_renewed_certificate_comes_in_and_a_broken_one_does_not(make_wor
         assert (await served.pids(), await shown_to(world)) == (before, first), "the one that was there goes on"
         certificate(tmp_path)
         await served.reload()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await shown_to(world) == first:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.services.conftest import LAST, Client, Engine, client, event, request, service
+from tests.gateway.services.conftest import LAST, Client, Engine, client, event, request, service, until
 
 pytestmark = pytest.mark.anyio
 PARTS = 10
@@ -17,14 +17,14 @@ async def _ask(caller: Client) -> tuple[str, bool, bool]:
     """Which replica answered; whether its first byte came; whether the answer came to its end."""
     caller.writer.write(request())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head = (await caller.reader.readuntil(b"\r\n\r\n")).decode()
             assert head.startswith("HTTP/1.1 200 "), head
             replica = head.partition("X-Skerry-Replica: ")[2].partition("\r\n")[0]
     except (asyncio.IncompleteReadError, ConnectionResetError):
         return "", False, False
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             rest = await caller.reader.readuntil(b"\r\n0\r\n\r\n")
             return replica, True, rest.count(b"data:") == PARTS
     except (asyncio.IncompleteReadError, ConnectionResetError):
@@ -67,6 +67,7 @@ async def test_nothing_is_lost_that_had_not_begun(make_world: Any, engines: list
     broken = [replica for replica, _, whole in found if not whole]
     assert set(broken) <= {"sb-one", "sb-two"}
     [known] = world.gateway.registry.all()
+    await until(lambda: not known.in_flight)
     assert (known.in_flight, known.waiting) == (0, 0)
     assert {each.candidate.in_flight for each in known.replicas.values()} == {0}
     assert {each.candidate.prefill_tokens for each in known.replicas.values()} == {0}
