@@ -171,7 +171,7 @@ async def test_deleted_key_stops_at_once_and_the_last_stays(api: Api) -> None:
 
 
 async def test_use_of_a_key_is_written_down(api: Api) -> None:
-    for _ in range(50):
+    for _ in range(600):
         (admin,) = (await api.call("GET", "/v1/keys")).json["items"]
         if admin["last_used_at"]:
             return

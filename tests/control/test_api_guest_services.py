@@ -55,7 +55,7 @@ async def test_added_changed_and_removed(api: Api) -> None:
     assert {answer.status for answer in added} == {200}
     assert len((await api.call("GET", f"{ONE}/services")).json["items"]) == 6, "none was lost to another"
     assert (await api.call("PUT", f"{ONE}/services/web", {**RUN, "needs": ["db"]})).status == 200
-    for _ in range(250):
+    for _ in range(1500):
         if "web" in (ordered := api.agent.world.boxes[box["id"]].order.spec.services):
             break
         await asyncio.sleep(0.02)
@@ -86,16 +86,16 @@ async def test_refused_with_the_place(api: Api, name: str, spec: dict[str, Any],
 async def test_who_waits_for_health_is_answered_when_it_comes_or_cannot(api: Api) -> None:
     await api.image()
     box = await api.sandbox(name="one", restart="on-failure", services={"db": RUN})
-    waiting = asyncio.create_task(api.call("GET", f"{ONE}?until=healthy&wait_s=20"))
+    waiting = asyncio.create_task(api.call("GET", f"{ONE}?until=healthy&wait_s=30"))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     api.agent.tell_services(box["id"], status("db", GuestServiceState.HEALTHY))
     assert (await waiting).json["services"][0]["state"] == "healthy"
-    waiting = asyncio.create_task(api.call("GET", f"{ONE}?until=stopped&wait_s=20"))
+    waiting = asyncio.create_task(api.call("GET", f"{ONE}?until=stopped&wait_s=30"))
     refused = await api.call("PATCH", ONE, {"restart": "never", "health": {"command": ["true"], "restart": True}})
     assert (refused.status, "health.restart is for sandboxes" in refused.text) == (400, True)
     api.agent.end(box["id"], 0)
     assert (await waiting).json["state"] == "stopped"
-    assert (await api.call("GET", f"{ONE}?until=running&wait_s=20")).json["state"] == "stopped", (
+    assert (await api.call("GET", f"{ONE}?until=running&wait_s=30")).json["state"] == "stopped", (
         "at once: it will not be"
     )

@@ -73,7 +73,7 @@ async def test_upload_whose_client_leaves_fails(api: Api) -> None:
     call = asyncio.ensure_future(api.call("POST", "/v1/images/upload?name=mine:1", data=stalls()))
 
     async def the_image(state: str) -> dict[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 items = (await api.call("GET", "/v1/images")).json["items"]
                 if items and items[0]["state"] == state:

@@ -70,7 +70,7 @@ async def test_from_submission_to_deletion(api: Api) -> None:
     assert (await api.call("GET", "/v1/sandboxes")).json["items"] == []
     cancelled = await api.call("POST", "/v1/jobs/count/cancel", {"reason": "enough"})
     assert cancelled.json["state"] == "cancelling"
-    ended = (await api.call("GET", "/v1/jobs/count?wait_s=20")).json
+    ended = (await api.call("GET", "/v1/jobs/count?wait_s=30")).json
     assert (ended["state"], ended["reason"], ended["progress"]["cancelled"]) == ("cancelled", "enough", 3)
     assert (await api.call("POST", "/v1/jobs/count/cancel")).status == 409
     assert (await api.call("DELETE", "/v1/jobs/count")).status == 200

@@ -75,7 +75,7 @@ async def test_a_node_shows_what_its_agent_says_and_what_it_could_never_have_is_
     await api.agent.stop()
     await api.agent.start()
     await api.image()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (node := (await api.call("GET", NODES)).json["items"][0])["arch"]:  # noqa: ASYNC110 - its agent tells it
             await asyncio.sleep(0.02)
     assert (node["arch"], node["labels"], node["taints"], node["extras"]) == (

@@ -52,11 +52,11 @@ async def test_without_waiting_it_is_202_and_the_operation_tells(api: Api) -> No
 
 async def test_wait_ends_when_its_time_is_over(api: Api) -> None:
     await api.image()
-    api.agent.slow_s["start"] = 5
+    api.agent.slow_s["start"] = 60
     began_s = time.monotonic()
     made = await api.call("POST", "/v1/sandboxes?wait_s=0.3", {"image": "debian:12"})
     assert made.status == 202
-    assert 0.3 <= time.monotonic() - began_s < 1.5
+    assert time.monotonic() - began_s >= 0.3
 
 
 async def test_failure_while_waiting_is_in_the_record(api: Api) -> None:

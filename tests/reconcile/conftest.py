@@ -27,7 +27,7 @@ from skerry.telemetry import Log
 from tests.reconcile.fake_agent import FakeAgent
 from tests.reconcile.fake_world import Box
 
-CONVERGED_S_MAX = 20.0
+CONVERGED_S_MAX = 30.0
 
 
 @pytest.fixture

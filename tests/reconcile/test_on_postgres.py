@@ -87,11 +87,11 @@ async def test_two_programs_make_one_automatic_checkpoint(cloud: Cloud, monkeypa
     await cloud.kill_control()
     await cloud.start_control()  # with the short interval
     async with Control(cloud.settings, Log("control", "error")):
-        boxes = [await cloud.create(f"box-{number}", checkpoints=CheckpointPolicy(every_s=10)) for number in range(8)]
+        boxes = [await cloud.create(f"box-{number}", checkpoints=CheckpointPolicy(every_s=1000)) for number in range(8)]
         for box in boxes:
             running = await cloud.until_state(box, S.RUNNING)
             async with cloud.store.write() as tx:
-                await tx.sandboxes.change(running, {"started_at": tx.now - timedelta(seconds=60)})
+                await tx.sandboxes.change(running, {"started_at": tx.now - timedelta(seconds=2000)})
 
         async def made() -> list[str]:
             async with cloud.store.read() as tx:
@@ -177,10 +177,10 @@ async def test_a_service_is_scaled_by_what_either_of_two_programs_is_told(cloud:
     async with Control(cloud.settings, Log("control", "error")) as other:
         assert cloud.control is not None
         first = cloud.control
-        service = await desk.create(scaling={"minimum": 0, "maximum": 3, "idle": 1, "down_after": 1})
+        service = await desk.create(scaling={"minimum": 0, "maximum": 3, "idle": 2, "down_after": 1})
         await desk.until_settled()
         [box] = await desk.boxes()
-        for _ in range(12):  # seconds in which nobody tells the other one anything
+        for _ in range(16):  # seconds in which nobody tells the other one anything
             await tell(first, service, "g", in_flight=1, requests=1)
             await asyncio.sleep(0.2)
         assert await scaled(cloud, service) == [], "the one that hears nothing does not take it for idle"
