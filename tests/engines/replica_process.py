@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,12 @@ from skerry.engines.contract import Launch
 START_S_MAX = 90.0
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Caller:
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}"
@@ -28,7 +35,7 @@ class Caller:
     def ask(self, path: str, body: dict[str, Any] | None = None) -> bytes:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read()
 
     def json(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from skerry.model.service import EngineName, ServiceSpec
 from skerry.model.weights import ModelCard
 from tests.agent import tiny_llama
 from tests.engines.packages import folder_of
-from tests.engines.replica_process import Caller, running
+from tests.engines.replica_process import Caller, free_port, running
 
 pytestmark = pytest.mark.timeout(600)  # the first time its package is fetched
 PACKAGE = "xllamacpp==2026.10.11549"
@@ -56,11 +56,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     folder = tmp_path_factory.mktemp("models")
     tiny_llama.write(folder / "source")
     convert = [sys.executable, "-m", "skerry.agent.models.convert.program", str(folder / "source")]
-    subprocess.run([*convert, str(folder / "tiny.gguf"), "f32"], check=True, timeout=60, capture_output=True)
+    subprocess.run([*convert, str(folder / "tiny.gguf"), "f32"], check=True, timeout=200, capture_output=True)
     site = folder_of(PACKAGE)
     paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(site)}
     options = {"parallel": 2, "threads": 1, "warmup": False}
-    spec = ServiceSpec(engine=EngineName.LLAMACPP, port=18_766, models=["tiny", "small"], options=options)
+    spec = ServiceSpec(engine=EngineName.LLAMACPP, port=free_port(), models=["tiny", "small"], options=options)
     launch = ENGINES[EngineName.LLAMACPP].launch(spec, Place(model=str(folder), card=CARD), "tiny")
     with running(launch, folder / "log", paths) as caller:
         yield caller
@@ -99,7 +99,7 @@ def test_the_card_of_its_model_counts(server: Caller) -> None:
 @pytest.mark.system
 def test_the_package_has_all_that_is_set() -> None:
     paths = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder_of(PACKAGE)}:{Path(skerry.__file__).parent.parent}"}
-    subprocess.run([sys.executable, "-c", SET_ALL, json.dumps(VALUES)], env=paths, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", SET_ALL, json.dumps(VALUES)], env=paths, check=True, timeout=200)
 
 
 def test_its_server_of_the_package_takes_every_option() -> None:

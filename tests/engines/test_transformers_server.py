@@ -14,7 +14,7 @@ from skerry.engines.contract import Place
 from skerry.model.service import EngineName, ServiceSpec
 from skerry.model.weights import ModelCard
 from tests.engines.packages import folder_of
-from tests.engines.replica_process import Caller, running
+from tests.engines.replica_process import Caller, free_port, running
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]  # the first time its packages are fetched
 MAKE = """
@@ -47,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     model = tmp_path_factory.mktemp("models") / "tiny"
     paths = {"PATH": os.environ["PATH"], "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", MAKE, str(model)], env=paths, check=True, timeout=300)
-    spec = ServiceSpec(engine=EngineName.TRANSFORMERS, port=18_765, models=["tiny"])
+    spec = ServiceSpec(engine=EngineName.TRANSFORMERS, port=free_port(), models=["tiny"])
     place = Place(model=str(model), card=CARD)
     launch = ENGINES[EngineName.TRANSFORMERS].launch(spec, place, "tiny")
     with running(launch, model.parent / "log", paths) as caller:
