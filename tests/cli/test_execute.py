@@ -21,7 +21,7 @@ import pytest
 from tests.cli.conftest import Skerry
 from tests.client.fake_control import FakeControl, tar_of
 
-WAIT_S = 15.0
+WAIT_S = 30.0
 
 
 def program(*arguments: str) -> list[str]:
@@ -82,15 +82,18 @@ def test_env_of_ours_by_name_alone(skerry: Skerry, box: str, monkeypatch: pytest
     assert skerry("exec", "-e", "OURS", "-e", "UNSET_HERE", "box", "sh", "-c", "echo $OURS").out == "yes\n"
 
 
-def test_sessions(skerry: Skerry, box: str) -> None:
-    session = skerry("exec", "--detach", "box", "sh", "-c", "echo one; sleep 0.5; echo two; exit 7").out.strip()
+def test_sessions(skerry: Skerry, box: str, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo one; until [ -e {go} ]; do sleep 0.05; done; echo two; exit 7"
+    session = skerry("exec", "--detach", "box", "sh", "-c", script).out.strip()
     assert re.fullmatch(r"ex-[0-9a-f]{12}", session)
     assert "running" in skerry("session", "list", "box").out
+    go.touch()
     ended = skerry("session", "attach", "box", session[:8])
     assert (ended.code, ended.out) == (7, "one\ntwo\n")
     assert "exit 7" in skerry("session", "list", "box").out
     assert skerry("session", "attach", "box").code == 125
-    skerry("exec", "-d", "box", "sleep", "9")
+    skerry("exec", "-d", "box", "sleep", "90")
     assert skerry("session", "kill", "box", "-s", "KILL").code == 0
 
 
@@ -131,7 +134,7 @@ def test_run_never_deletes_a_sandbox_it_did_not_make(skerry: Skerry, box: str, c
 def test_stdin_passes(environ: dict[str, str], box: str) -> None:
     data = os.urandom(500_000)
     ended = subprocess.run(
-        program("exec", "-i", "box", "cat"), input=data, env=environ, capture_output=True, timeout=30
+        program("exec", "-i", "box", "cat"), input=data, env=environ, capture_output=True, timeout=60
     )
     assert (ended.returncode, ended.stdout == data, ended.stderr) == (0, True, b"")
     script = subprocess.run(program("shell", "box"), input=b"echo in shell; exit 9", env=environ, capture_output=True)

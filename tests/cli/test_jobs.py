@@ -145,12 +145,12 @@ def test_an_interrupt_leaves_it_running_and_says_so(
     skerry("job", "submit", "--name", "one", "--", "true")
     words = [str(Path(sys.executable).with_name("skerry")), "job", verb, "one"]
     with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True) as running:
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 30
         while sum(asked == "GET /v1/jobs/one" for asked in control.requests) < 1:
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=20)
+        _, told = running.communicate(timeout=30)
     assert running.returncode == 130, told
     assert "one goes on: `skerry job watch one` looks at it again, `skerry job cancel one` stops it" in told
     assert skerry("job", "show", "one", "--json").json["state"] == "running"

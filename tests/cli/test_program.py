@@ -51,7 +51,7 @@ code = run(Invocation(os.environ), {list(arguments)!r})
 print("HEAVY", [name for name in {HEAVY!r} if name in sys.modules])
 sys.exit(code)
 """
-    ended = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1] == "HEAVY []"
 
@@ -214,7 +214,7 @@ def test_completion(skerry: Skerry, environ: dict[str, str], box: str) -> None:
     for typed, offered in completed.items():
         last = str(len(typed.split()))
         words = environ | {"_SKERRY_COMPLETE": "bash_complete", "COMP_WORDS": f"skerry {typed}", "COMP_CWORD": last}
-        ended = subprocess.run([sys.executable, "-c", script], env=words, capture_output=True, text=True, timeout=30)
+        ended = subprocess.run([sys.executable, "-c", script], env=words, capture_output=True, text=True, timeout=60)
         assert ended.stdout.split() == offered, typed
 
 
@@ -277,7 +277,7 @@ def test_an_oci_layout_is_packed_with_the_one_image_asked_for(
 
 def test_the_pipe_may_end_before_we_do(environ: dict[str, str], box: str) -> None:
     command = f"{sys.executable} -c 'from skerry.main import main; main()' exec box seq 100000 | head -1"
-    ended = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, text=True, timeout=60)
     assert (ended.stdout, ended.stderr) == ("1\n", "")
 
 
@@ -331,7 +331,7 @@ def test_ages_are_short() -> None:
 
 
 def test_an_interrupted_pull_is_taken_back(environ: dict[str, str], control: FakeControl) -> None:
-    control.slow_watch_s = 20
+    control.slow_watch_s = 60
     script = "from skerry.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", script, "image", "pull", "slow:1"], env=environ, stdout=-1, stderr=-1, text=True
@@ -339,7 +339,7 @@ def test_an_interrupted_pull_is_taken_back(environ: dict[str, str], control: Fak
     assert process.stderr is not None
     assert "copying" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=15)
+    _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "nothing is left" in said
     assert "slow:1" not in [image.name for image in control.images.values()]
@@ -360,7 +360,7 @@ def test_questions_are_asked_on_a_terminal_only(environ: dict[str, str], box: st
         )
         time.sleep(0.01)
         os.write(ours, answer)
-        assert process.wait(15) == left
+        assert process.wait(30) == left
         assert len(control.sandboxes) == left
         os.close(ours)
         os.close(theirs)

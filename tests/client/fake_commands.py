@@ -52,6 +52,14 @@ class FakeCommands:
             web.post(box + "/exec/{session}/kill", self._kill),
         ]
 
+    async def close(self) -> None:
+        """What still runs ends here: a process that outlives the loop complains at some later test."""
+        for session in self.sessions.values():
+            if session.record.exit is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(session.process.pid, signal.SIGKILL)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def _run(self, request: web.Request, spec: ExecSpec) -> FakeSession:
         sandbox = self._control.find(request.match_info["ref"])
         if sandbox.state is not S.RUNNING:

@@ -113,7 +113,7 @@ class FakeControl:
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(30)
 
     def add_image(self, name: str) -> Image:
         image = Image(
@@ -186,6 +186,7 @@ class FakeControl:
         self.port = runner.addresses[0][1]
         self._ready.set()
         self._loop.run_forever()
+        self._loop.run_until_complete(self.commands.close())
         self._loop.run_until_complete(runner.cleanup())
         self._loop.close()
 

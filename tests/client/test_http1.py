@@ -17,7 +17,7 @@ def exchange(
 ) -> tuple[Response, Connection, list[bytes]]:
     """The response to one request, and what the server was sent up to `last`; the answer goes out in so many pieces."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(5)
+    ours.settimeout(30)
     asked: list[bytes] = []
 
     def serve() -> None:
