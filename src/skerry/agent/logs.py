@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from skerry.agent.kept_logs import KeptLogs
 
@@ -60,8 +61,7 @@ class OutputLog:
         assert self._file is not None
         os.close(self._file)
         self._file = None
-        number = max((_number(path) for path in self._rotated()), default=0) + 1
-        full = self._folder / f"{number:08d}.log"
+        full = self._folder / f"{self._next_number():08d}.log"
         self._path().rename(full)
         task = asyncio.ensure_future(asyncio.to_thread(self._pack, full))
         self._packing.add(task)
@@ -78,59 +78,86 @@ class OutputLog:
         for old in rotated[: max(0, len(rotated) - self._keep)]:
             old.unlink(missing_ok=True)
 
+    def _next_number(self) -> int:
+        """What the file that is written now will be called by."""
+        return max((_number(path) for path in self._rotated()), default=0) + 1
+
     def _rotated(self) -> list[Path]:
         return [path for path in self._folder.iterdir() if path.stem.isdigit() and path.suffix in (".log", ".gz")]
 
-    def _history(self) -> Iterator[bytes]:
-        for path in sorted(self._rotated(), key=_number):
-            try:
-                with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-                    while chunk := file.read(CHUNK_BYTES):
-                        yield chunk
-            except FileNotFoundError:
-                continue  # packed or removed between the listing and now
+    def _history(self, numbers: range) -> Iterator[bytes]:
+        """Of these files, each once, whatever is packed meanwhile."""
+        for number in sorted({_number(path) for path in self._rotated()}):
+            file = self._open_rotated(number) if number in numbers else None
+            if file is None:
+                continue
+            with file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
 
-    def _tail(self, lines: int) -> bytes:
-        """The last `lines` lines, from the newest files backwards, read by blocks."""
-        if lines <= 0:
-            return b""
-        kept = _last_lines(self._path().read_bytes(), lines) if self._path().exists() else b""
+    def _open_rotated(self, number: int) -> BinaryIO | None:
+        """None: it was among the oldest, and is gone."""
+        path = self._folder / f"{number:08d}.log"
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            pass  # packed, of which its name goes last
+        try:
+            return cast(BinaryIO, gzip.open(path.with_suffix(".gz"), "rb"))
+        except FileNotFoundError:
+            return None
+
+    def _tail(self, newest: int, size: int, number: int, lines: int) -> bytes:
+        """The last `lines` lines up to `size` bytes of the file `newest`, which will be called `number`."""
+        kept = _last_lines(os.pread(newest, size, 0), lines)
         if kept.count(b"\n") < lines:
-            older = b"".join(self._history())  # at most keep * bytes_max, and only when the newest file is too short
+            older = b"".join(self._history(range(number)))  # at most keep * bytes_max, and only when that is too short
             kept = _last_lines(older + kept, lines)
         return kept
 
     async def read(self, *, follow: bool, tail: int | None, until_end: bool = False) -> AsyncIterator[bytes]:
         """Everything kept (or the last `tail` lines), then with `follow` whatever comes: for ever, or `until_end`."""
-        file = os.open(self._path(), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        number, file = self._open_newest()
         try:
-            if tail is not None:
-                grew = self._grew
-                os.lseek(file, 0, os.SEEK_END)
-                yield await asyncio.to_thread(self._tail, min(tail, TAIL_LINES_MAX))
-            else:
-                history = self._history()
-                while chunk := await asyncio.to_thread(next, history, b""):
+            if tail is None:
+                async for chunk in self._older(range(number)):
                     yield chunk
+            else:
+                size = os.lseek(file, 0, os.SEEK_END)
+                if tail > 0:
+                    yield await asyncio.to_thread(self._tail, file, size, number, min(tail, TAIL_LINES_MAX))
             while True:
                 grew, ended = self._grew, self._ended
                 while chunk := os.read(file, CHUNK_BYTES):
                     yield chunk
+                if follow and self._replaced(file):
+                    os.close(file)
+                    missed = number + 1
+                    number, file = self._open_newest()
+                    # Whoever reads slowly may have missed whole files: they are read where they lie now.
+                    async for chunk in self._older(range(missed, number)):
+                        yield chunk
+                    continue
                 if not follow or (until_end and ended):
                     return
-                if self._replaced(file):
-                    os.close(file)
-                    file = os.open(self._path(), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                    continue
                 await grew.wait()
         finally:
             os.close(file)
+
+    def _open_newest(self) -> tuple[int, int]:
+        """The file that is written now, and what it will be called."""
+        return self._next_number(), os.open(self._path(), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    async def _older(self, numbers: range) -> AsyncIterator[bytes]:
+        history = self._history(numbers)
+        while chunk := await asyncio.to_thread(next, history, b""):
+            yield chunk
 
     def _replaced(self, file: int) -> bool:
         try:
             return os.fstat(file).st_ino != self._path().stat().st_ino
         except FileNotFoundError:
-            return True
+            return self._folder.exists()  # else it was kept elsewhere or removed, and this is all
 
     async def close(self) -> None:
         if self._file is not None:
