@@ -38,5 +38,5 @@ if not reaped:
 def test_first_processes_are_reaped_unless_they_lead_a_session(leads_a_session: tuple[str, ...], reaped: int) -> None:
     """Those of sandboxes do, and their ends are somebody's to see."""
     command = [sys.executable, "-c", SCRIPT, *leads_a_session]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (ended.stdout.strip(), ended.stderr) == (str(reaped), "")

@@ -97,7 +97,7 @@ def fill(file: Path, length_bytes: int) -> int | None:
 
 
 async def emptied(folder: Path) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while os.listdir(folder):  # noqa: ASYNC110 — nobody tells us
             await asyncio.sleep(0.01)
 

@@ -80,9 +80,11 @@ class ContainerRuntime:
         await self._pool.open()
         self._launcher.open()
         self._attach_wait.open()
-        await asyncio.to_thread(settle_runs, self._crun.root)
+        # An agent that died in a checkpoint left one frozen; if that had not become init yet, it is still a `crun run`,
+        # which would never end and be killed.
         for sandbox_id in self._cgroups.names():
-            self._cgroups.thaw(sandbox_id)  # an agent that died in a checkpoint left it frozen
+            self._cgroups.thaw(sandbox_id)
+        await asyncio.to_thread(settle_runs, self._crun.root)
         self._reaping = asyncio.create_task(keep_reaping())
 
     async def close(self) -> None:
