@@ -105,7 +105,7 @@ class Told:
 
 async def until(true: Callable[[], bool]) -> None:
     """For what has no event to wait for, such as a folder being emptied."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -270,7 +270,7 @@ def local_registry(folder: Path) -> Iterator[LocalRegistry]:
 
 
 def _wait_for(address: str) -> None:
-    for _ in range(100):
+    for _ in range(600):
         try:
             with urllib.request.urlopen(address, timeout=1):
                 return

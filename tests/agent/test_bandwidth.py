@@ -17,7 +17,7 @@ from skerry.agent.slots import SlotPool
 from skerry.model.sandbox import Bandwidth
 from skerry.runtime.container.syscalls import unshare_mount_namespace
 from skerry.runtime.contract import Slot
-from tests.agent.world import INSTANCE, PUBLIC, SUBNET, World, silence, within, world_in
+from tests.agent.world import INSTANCE, PATIENCE_S, PUBLIC, SUBNET, World, silence, within, world_in
 
 pytestmark = [
     pytest.mark.system,
@@ -43,7 +43,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def send_s(listening: socket.socket, slot: Slot, *, up: bool) -> float:
     """Seconds until everything that one side sent has arrived at the other."""
-    client = within(slot.network_namespace, lambda: socket.create_connection((PUBLIC, 9000), 5))
+    client = within(slot.network_namespace, lambda: socket.create_connection((PUBLIC, 9000), PATIENCE_S))
     server, _ = listening.accept()
     source, target = (client, server) if up else (server, client)
     with client, server:
@@ -67,18 +67,25 @@ def test_a_limit_holds_in_its_direction_until_it_is_lifted(tmp_path: Path, world
     slots = SlotPool(instance=INSTANCE, run_path=tmp_path, subnet=SUBNET, ahead=0, firewall=firewall, count_max=4)
     listening = within(world.pins.network, lambda: socket.create_server((PUBLIC, 9000)))
 
+    async def is_fast(slot: Slot, *, up: bool) -> bool:
+        """A machine with other work is slow at times, a limit always."""
+        for _ in range(5):
+            if await asyncio.to_thread(send_s, listening, slot, up=up) < AT_LEAST_S:
+                return True
+        return False
+
     async def use() -> None:
         await slots.open({})
         try:
             slot = await slots.lease("sb", network=True)
             await slots.limit("sb", Bandwidth(up=SLOW_BITS_PER_S))
             assert await asyncio.to_thread(send_s, listening, slot, up=True) > AT_LEAST_S
-            assert await asyncio.to_thread(send_s, listening, slot, up=False) < AT_LEAST_S
+            assert await is_fast(slot, up=False)
             await slots.limit("sb", Bandwidth(down=SLOW_BITS_PER_S))
             assert await asyncio.to_thread(send_s, listening, slot, up=False) > AT_LEAST_S
-            assert await asyncio.to_thread(send_s, listening, slot, up=True) < AT_LEAST_S
+            assert await is_fast(slot, up=True)
             await slots.limit("sb", Bandwidth())
-            assert await asyncio.to_thread(send_s, listening, slot, up=False) < AT_LEAST_S
+            assert await is_fast(slot, up=False)
         finally:
             await slots.close()
 

@@ -165,9 +165,9 @@ def test_fifty_thousand_files_take_about_a_second(disk: Path):
     before = snapshot(disk)
     (disk / "many/50/250").write_bytes(b"x")
     diff(before, disk)  # warm
-    start = time.monotonic()
+    start_s = time.process_time()
     found = diff(before, disk)
-    took_s = time.monotonic() - start
+    took_s = time.process_time() - start_s
     print(f"50,000 files: {took_s:.2f} s")
     assert shown(found) == ["modified /many/50/250"]
     assert took_s < 5, "a shared machine is given room; alone it takes about half a second"

@@ -16,7 +16,7 @@ from skerry.agent.images.progress import Step
 from skerry.errors import Invalid
 from tests.agent.images_machine import FolderRuntime, Told, make_store, nothing_left, until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # packages are fetched and unpacked
 
 
 def _at_work(folder: Path) -> list[str]:
@@ -93,7 +93,7 @@ def test_a_killed_agent_takes_its_build_along(open_folder: Path) -> None:
     agent = multiprocessing.get_context("spawn").Process(target=_build_until_killed, args=(open_folder,))
     agent.start()
     assert agent.pid is not None
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while not any("mmdebstrap" in line for line in _at_work(open_folder)) and time.monotonic() < deadline_s:
         time.sleep(0.02)
     os.kill(agent.pid, signal.SIGKILL)

@@ -23,6 +23,7 @@ from skerry.runtime.container.syscalls import unshare_mount_namespace
 from skerry.runtime.contract import Slot
 from tests.agent.world import (
     INSTANCE,
+    PATIENCE_S,
     PRIVATE,
     PUBLIC,
     SILENCE_S,
@@ -186,13 +187,15 @@ def test_who_leaves_is_cut_off_at_once_and_his_address_is_free(lab: Lab) -> None
     inside = lab.boxes["web"].network_namespace
     with (
         within(inside, lambda: socket.create_server(("10.177.0.6", 9000))) as server,
-        within(lab.boxes["db"].network_namespace, lambda: socket.create_connection(("10.177.0.6", 9000), 2)) as there,
+        within(
+            lab.boxes["db"].network_namespace, lambda: socket.create_connection(("10.177.0.6", 9000), PATIENCE_S)
+        ) as there,
         server.accept()[0] as here,
     ):
         assert arrives(there, here)
         lab.join("web", front(6))
         for one, other in ((there, here), (here, there)):
-            other.settimeout(0.5)
+            other.settimeout(SILENCE_S)
             assert not arrives(one, other)
     assert lab.refused("db", "10.177.0.6")
     assert lab.refused("web", "10.177.0.5")
@@ -224,7 +227,7 @@ def test_what_is_said_to_one_who_has_left_goes_nowhere_else(lab: Lab) -> None:
     def datagrams(address: str) -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.bind((address, 5555))
-        made.settimeout(0.5)
+        made.settimeout(PATIENCE_S)
         return made
 
     def furnish(verb: str, link: str, address: ipaddress.IPv4Interface) -> None:
@@ -247,6 +250,7 @@ def test_what_is_said_to_one_who_has_left_goes_nowhere_else(lab: Lab) -> None:
                     host.sendto(b"host", ("10.177.0.6", 5555))
                     assert elsewhere.recv(9) == b"host", "the machine reaches it"
                 answers.sendto(b"y", ("10.177.0.6", 5555))
+                elsewhere.settimeout(SILENCE_S)
                 with pytest.raises(TimeoutError):
                     elsewhere.recv(9)
         finally:

@@ -241,12 +241,12 @@ async def test_a_killed_agent_goes_on_where_it_was(tmp_path: Path, places: Place
     async def stalls(request: object, path: str, headers: dict[str, str] | None = None) -> object:
         if hub.given["model.safetensors"] >= 4 * PART:
             half.set()
-            await asyncio.sleep(30)
+            await asyncio.sleep(60)
         return await give(request, path, headers)  # pyright: ignore
 
     hub.give = stalls  # pyright: ignore
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", PULL, str(tmp_path), hub.base)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await half.wait()
     child.send_signal(signal.SIGKILL)
     await child.wait()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -91,6 +91,12 @@ def free(protocol: Protocol = Protocol.TCP) -> int:
         return probe.getsockname()[1]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 — the kernel tells nobody
+            await asyncio.sleep(0.01)
+
+
 def tcp_port(guest: int = 80) -> PublishedPort:
     return PublishedPort(host=free(), guest=guest)
 
@@ -169,8 +175,7 @@ async def test_callers_are_held_until_it_is_served_and_until_it_is_awake(
     assert here.dialed == 0
     here.awake.clear()
     publisher.serve("sb-1", [port])
-    await asyncio.sleep(0.1)
-    assert here.dialed == 20
+    await until(lambda: here.dialed == 20)
     here.awake.set()
     assert await asyncio.gather(*waiting) == [b"hello"] * 20
     [state] = publisher.states("sb-1", [port])
@@ -191,10 +196,10 @@ async def test_connections_of_one_port_are_bounded(
     port = tcp_port()
     publisher.serve("sb-1", [port])
     held = [await asyncio.open_connection("127.0.0.1", port.host) for _ in range(2)]
-    await asyncio.sleep(0.05)
+    await until(lambda: publisher.states("sb-1", [port])[0].connections == 2)
     assert await asyncio.wait_for(ask(port.host or 0, b"hello"), 30) == b""
     held[0][1].close()
-    await asyncio.sleep(0.1)
+    await until(lambda: publisher.states("sb-1", [port])[0].connections == 1)
     assert await asyncio.wait_for(ask(port.host or 0, b"hello"), 30) == b"hello"
     publisher.withdraw("sb-1")
     assert await asyncio.wait_for(held[1][0].read(), 30) == b""  # what is withdrawn is cut
@@ -220,10 +225,7 @@ async def test_another_programs_port_is_refused_and_taken_when_it_is_free(publis
         held = await publisher.held_by_others()
         assert number in {port.host for port in held}
         assert fine.host not in {port.host for port in held}
-    for _ in range(600):
-        if all(state.listening for state in publisher.states("sb-1", wanted)):
-            break
-        await asyncio.sleep(0.05)
+    await until(lambda: all(state.listening for state in publisher.states("sb-1", wanted)))
     assert await ask(number, b"hello") == b"hello"
 
 
@@ -275,7 +277,6 @@ async def client_of(port: PublishedPort) -> tuple[asyncio.DatagramTransport, Cli
 async def test_each_udp_client_has_its_own_way_in_until_it_has_been_silent(
     here: Here, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(udp, "SILENCE_S_MAX", 0.3)
     monkeypatch.setattr(udp, "SWEEP_EVERY_S", 0.05)
     monkeypatch.setattr(udp, "CLIENTS_MAX", 2)
     server, _ = await asyncio.get_running_loop().create_datagram_endpoint(Names, local_addr=("127.0.0.1", 0))
@@ -297,23 +298,29 @@ async def test_each_udp_client_has_its_own_way_in_until_it_has_been_silent(
     assert (await asyncio.wait_for(other.heard.get(), 30)).split()[1] != answers[0].split()[1]
     assert publisher.states("sb-1", [port])[0].connections == 2
     assert late.heard.empty()
-    for _ in range(600):
-        if not publisher.states("sb-1", [port])[0].connections:
-            break
-        await asyncio.sleep(0.02)
+    monkeypatch.setattr(udp, "SILENCE_S_MAX", 0.05)
+    for client, heard in ((first, one), (second, other)):
+        client.sendto(b"the last for now")
+        await asyncio.wait_for(heard.heard.get(), 30)
+    await until(lambda: not publisher.states("sb-1", [port])[0].connections)
+    monkeypatch.setattr(udp, "SILENCE_S_MAX", 60.0)
     third.sendto(b"f")
     assert (await asyncio.wait_for(late.heard.get(), 30)).startswith(b"f ")
     for transport in (first, second, third, server):
         transport.close()
 
 
-async def test_datagrams_for_nobody_cost_one_search_and_not_one_each(here: Here, publisher: Publisher) -> None:
+async def test_datagrams_for_nobody_cost_one_search_and_not_one_each(
+    here: Here, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udp, "REFUSED_S", 60.0)
     port = PublishedPort(host=free(Protocol.UDP), guest=53, protocol=Protocol.UDP)
     publisher.serve("sb-1", [port])
     transport, _ = await client_of(port)
     for _ in range(20):
         transport.sendto(b"x")
         await asyncio.sleep(0.005)
+    await until(lambda: publisher.states("sb-1", [port])[0].received_bytes == 20)
     assert here.dialed == 1
     transport.close()
 

@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 NS_GET_USERNS = 0xB701
-WAIT_S = 8.0
+WAIT_S = 30.0
 Use = Callable[[SlotPool], Coroutine[None, None, None]]
 
 
@@ -145,8 +145,7 @@ def test_numbers_come_back_and_run_out_with_a_clear_word(tmp_path: Path, firewal
             await slots.lease("sb-more", network=False)
         assert "sb-more" not in slots.used()
         await slots.release("sb-1")
-        await until(lambda: taken[1].number not in links_of(INSTANCE))
-        await asyncio.sleep(0.2)
+        await until(lambda: slots._free == [taken[1].number])
         again = await slots.lease("sb-more", network=False)
         assert again.number == taken[1].number
 
@@ -180,7 +179,7 @@ def test_many_at_once_get_different_slots_and_the_pool_fills_again(tmp_path: Pat
         await until(lambda: len(links_of(INSTANCE)) == 15)
         spent_s = time.process_time()
         await asyncio.sleep(0.5)
-        assert time.process_time() - spent_s < 0.02, "a full pool rests"
+        assert time.process_time() - spent_s < 0.2, "a full pool rests"
         for n in range(12):
             await slots.release(f"sb-{n}")
         await until(lambda: len(links_of(INSTANCE)) == 3)
@@ -201,7 +200,7 @@ def test_a_cancelled_lease_gives_its_slot_back(tmp_path: Path, firewall: Firewal
             if isinstance(slot, Slot):
                 await slots.release(f"sb-{number}")
         assert slots.used() == {}
-        await asyncio.sleep(0.5)
+        await until(lambda: len(slots._free) + len(slots._ready) == slots._fresh)
         assert len({(await slots.lease(f"new-{n}", network=True)).number for n in range(8)}) == 8
 
     using(slots_in(tmp_path, firewall, ahead=0, count_max=8), use)
@@ -270,8 +269,7 @@ def test_a_sandbox_that_does_not_run_gets_its_number_anew(tmp_path: Path, firewa
         others = [await slots.lease(f"sb-{n}", network=True) for n in range(7)]
         assert 5 not in {other.number for other in others}
         await slots.release("sb-stopped")
-        await until(lambda: not slot.network_namespace.exists())
-        await asyncio.sleep(0.2)
+        await until(lambda: slots._free == [5])
         assert (await slots.lease("sb-last", network=True)).number == 5
 
     using(slots_in(tmp_path, firewall, ahead=0), use, {"sb-stopped": 5})
