@@ -18,9 +18,11 @@ def note(word: str) -> None:
 
 
 def end(*_: object) -> None:
-    if behaviour != "deaf":
-        note("end")
-        sys.exit(0)
+    if behaviour == "deaf":
+        note("deaf")
+        return
+    note("end")
+    sys.exit(0)
 
 
 signal.signal(signal.SIGTERM, end)

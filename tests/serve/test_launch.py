@@ -33,10 +33,8 @@ def hold(path: Path, seconds: float) -> subprocess.Popen[str]:
 
 def test_a_predecessor_is_waited_for(tmp_path: Path) -> None:
     holder = hold(tmp_path / "agent.lock", 0.5)
-    began = time.monotonic()
     descriptor = take_lock(tmp_path / "agent.lock", Log("agent", stream=io.StringIO()))
-    assert time.monotonic() - began > 0.1
-    assert holder.wait() == 0
+    assert holder.wait() == 0, "it was not killed"
     assert (tmp_path / "agent.lock").read_text() == str(os.getpid())
     assert not os.get_inheritable(descriptor)
     os.close(descriptor)

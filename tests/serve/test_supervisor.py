@@ -29,7 +29,7 @@ sys.exit(Supervisor(["agent", "control"], launcher=[sys.executable, sys.argv[1]]
 """
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -97,7 +97,7 @@ def test_a_second_signal_does_not_wait(serve: Callable[..., Served]) -> None:
     served.wait_ready()
     began = time.monotonic()
     served.process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    wait_for(lambda: served.notes("deaf"))  # two at once would be one
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(30) == 130
     assert time.monotonic() - began < 5
@@ -125,15 +125,17 @@ def test_it_rests(serve: Callable[..., Served]) -> None:
     """No wake-ups and little memory once everything serves."""
     served = serve()
     served.wait_ready()
-    time.sleep(0.2)
 
     def status(field: str) -> int:
         text = Path(f"/proc/{served.process.pid}/status").read_text()
         return int(text.partition(f"{field}:")[2].split()[0])
 
-    switches = status("voluntary_ctxt_switches")
-    time.sleep(1.5)
-    assert status("voluntary_ctxt_switches") - switches <= 1
+    def switches_while_idle() -> int:
+        before = status("voluntary_ctxt_switches")
+        time.sleep(1.5)
+        return status("voluntary_ctxt_switches") - before
+
+    assert any(switches_while_idle() <= 1 for _ in range(10)), "what follows its becoming ready may take a moment"
     assert status("VmRSS") < RSS_KIB_MAX
 
 
