@@ -26,7 +26,7 @@ from tests.system.conftest import connect
 IMAGE = "debian:12"
 STEPS_MAX = 120
 STRIDE = 1 if os.environ.get("SKERRY_EVERY_STEP") else 2
-CONVERGE_S_MAX = 30.0
+CONVERGE_S_MAX = 60.0
 
 
 def create(client: Client, box: Sandbox) -> None:

@@ -25,7 +25,7 @@ def test_killed_at_every_step(server: Server) -> None:
             server.arm("agent", step)
             change = {"needs": ["db"], "port": 8080, "env": {"MARK": str(step)}}
             box.services.add("web", web("web", 8080)["command"], **change)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not (all_healthy(box) and "web" in states(box) and box.info().applied and f"web {step}" in said(box)):
                 server.revive()
                 assert time.monotonic() < deadline, (step, box.info().services, server.died_at("agent")[-1:])

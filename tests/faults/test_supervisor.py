@@ -60,7 +60,7 @@ def test_killed_three_times_and_stopped_once(tmp_path: Path) -> None:
             pid = box.files.read("/root/pid").decode().strip()
         for end in (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
             process.send_signal(end)
-            process.wait(30)
+            process.wait(60)
             assert machine.processes(settings), "the sandbox runs on"
             process = serve(settings, log)
             with connect(server) as client:
@@ -73,10 +73,10 @@ def test_killed_three_times_and_stopped_once(tmp_path: Path) -> None:
         assert machine.processes(settings) == set()
         agent = int((settings.data_dir / "agent.lock").read_text())
         process.terminate()
-        process.wait(30)
+        process.wait(60)
         assert f"name=agent pid={agent} code=0" in log.read_text(), "it let go of everything in order"
         assert machine.groups(settings) == [], "with no sandbox left, nothing of ours is"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
         server.remove()

@@ -31,7 +31,7 @@ def web(name: str, port: int, *, delay_s: float = 0, **more: Any) -> dict[str, A
     return {"command": ["perl", "-e", WEB, name, str(port), str(delay_s)], "port": port, **more}
 
 
-def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -58,7 +58,7 @@ def kinds(box: Sandbox) -> list[tuple[str, str]]:
 def ask(server: Server, box: Sandbox, port: int) -> str:
     """What a gateway does: one connection to a port, through the agent."""
     with socket.socket(socket.AF_UNIX) as stream:
-        stream.settimeout(15)
+        stream.settimeout(30)
         stream.connect(str(server.settings.streams_socket))
         stream.sendall(json.dumps({"sandbox_id": box.id, "port": port, "by": f"http {port}"}).encode() + b"\n")
         with stream.makefile("rwb") as file:

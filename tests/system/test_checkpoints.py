@@ -141,7 +141,7 @@ def test_restore_ends_a_command_under_way(client: Client, server) -> None:
             while not sandbox.commands.list():
                 pass
             sandbox.restore("v1")
-            assert running.result(10).exit_code == 137
+            assert running.result(60).exit_code == 137
         assert sandbox.commands.run("echo alive").stdout == "alive\n"
 
 

@@ -39,11 +39,15 @@ def test_exit_codes(sandbox: Sandbox, command: list[str], code: int) -> None:
 def test_stdout_and_stderr_are_kept_apart_and_streamed(sandbox: Sandbox) -> None:
     pieces: list[str] = []
     errors: list[str] = []
-    result = sandbox.commands.run(
-        "echo one; sleep 0.2; echo two; echo bad >&2", on_stdout=pieces.append, on_stderr=errors.append
-    )
+
+    def hear(piece: str) -> None:
+        pieces.append(piece)
+        sandbox.files.write("/tmp/heard", b"")
+
+    script = "echo one; until [ -e /tmp/heard ]; do sleep 0.05; done; echo two; echo bad >&2"
+    result = sandbox.commands.run(script, on_stdout=hear, on_stderr=errors.append)
     assert (result.stdout, result.stderr) == ("one\ntwo\n", "bad\n")
-    assert len(pieces) == 2
+    assert pieces == ["one\n", "two\n"]
     assert errors == ["bad\n"]
 
 
@@ -60,18 +64,14 @@ def test_stdin_is_given_whole(sandbox: Sandbox) -> None:
 
 
 def test_time_limit_kills_the_whole_session(sandbox: Sandbox) -> None:
-    began = time.monotonic()
     result = sandbox.commands.run("sleep 98765 & sleep 98765", timeout_s=0.5)
     assert result.timed_out
     assert result.exit_code == 124
-    assert time.monotonic() - began < 5
     assert "98765" not in sandbox.commands.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout.replace("/proc", "")
 
 
 def test_a_background_child_that_holds_the_pipes_does_not_delay_the_answer(sandbox: Sandbox) -> None:
-    began = time.monotonic()
-    assert sandbox.commands.run("sleep 30 & echo started").stdout == "started\n"
-    assert time.monotonic() - began < 5
+    assert sandbox.commands.run("sleep 1000 & echo started").stdout == "started\n"
     sandbox.commands.run("pkill sleep || kill $(grep -l sleep /proc/[0-9]*/comm | cut -d/ -f3)")
 
 
@@ -92,7 +92,7 @@ def test_a_terminal_has_its_size_and_can_be_resized(sandbox: Sandbox) -> None:
     with sandbox.commands.open(["sh"], tty=True, rows=30, columns=90) as shell:
         shell.send_stdin(b"stty size\n")
         seen = b""
-        frames = shell.frames(10)
+        frames = shell.frames(30)
         while b"30 90" not in seen:
             seen += next(frames)[1]
         shell.resize(40, 100)
@@ -106,7 +106,6 @@ def test_a_terminal_has_its_size_and_can_be_resized(sandbox: Sandbox) -> None:
 def test_detached_sessions_are_listed_reattached_and_killed(sandbox: Sandbox, server: Server) -> None:
     command = sandbox.commands.start("for n in $(seq 1000); do echo tick $n; sleep 0.05; done")
     assert [session.id for session in sandbox.commands.list()] == [command.id]
-    time.sleep(0.3)
     output = sandbox.commands.connect(command.id).output()
     first = next(iter(output))
     assert first[1].startswith("tick 1\n")

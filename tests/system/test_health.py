@@ -23,7 +23,7 @@ def told(box: Sandbox) -> list[tuple[str, str]]:
 def test_one_is_looked_at_started_again_and_waited_for(server: Server, client: Client) -> None:
     command = web("main", 8080)["command"]
     with client.sandboxes.create(IMAGE, command=command, restart="always", health=HEALTH) as box:
-        found = box.wait("healthy", timeout_s=15)
+        found = box.wait("healthy", timeout_s=60)
         assert found.health
         since = found.health.since
         server.kill("agent")
@@ -34,23 +34,25 @@ def test_one_is_looked_at_started_again_and_waited_for(server: Server, client: C
         assert (adopted.health.state.value, adopted.health.since, adopted.restarts) == ("healthy", since, 0)
 
         box.commands.run("touch /root/sick-main")
-        until(lambda: box.info().restarts == 1)
+        until(lambda: box.info().restarts >= 1)
         box.wait("running")
         with pytest.raises(DeadlineExceeded, match="not healthy yet"):
             box.wait("healthy", timeout_s=0.3)
         box.commands.run("rm /root/sick-main")
-        box.wait("healthy", timeout_s=15)
+        box.wait("healthy", timeout_s=60)
         assert ("unhealthy", "GET /health was answered with 503") in told(box)
         again = "it was unhealthy: GET /health was answered with 503; it is started again in 0.5 s"
         assert ("restarting", again) in told(box)
 
+        before = box.info().restarts
         box.commands.run("kill $(cat /root/pid-main)")
-        until(lambda: box.info().restarts == 2)
-        assert box.wait("healthy", timeout_s=15).state is S.RUNNING
+        until(lambda: box.info().restarts > before)
+        assert box.wait("healthy", timeout_s=60).state is S.RUNNING
+        before = box.info().restarts
         box.sleep(cold=True, force=True)
         assert box.info().health is None
         box.wake()
-        assert box.wait("healthy", timeout_s=15).restarts == 2
+        assert box.wait("healthy", timeout_s=60).restarts == before
 
         box.update(health={"command": ["false"], "interval": "0.5s"})
         until(lambda: box.info().applied and box.info().health != found.health)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.system
 SERVE = (
     "use IO::Socket::INET; if($ENV{RANK}==0){"
     "$s=IO::Socket::INET->new(Listen=>9,LocalPort=>$ENV{MASTER_PORT},ReuseAddr=>1) or die; $c=$s->accept; print <$c>;"
-    "}else{for(1..200){$c=IO::Socket::INET->new(PeerAddr=>$ENV{MASTER_ADDR},PeerPort=>$ENV{MASTER_PORT}) and last;"
+    "}else{for(1..800){$c=IO::Socket::INET->new(PeerAddr=>$ENV{MASTER_ADDR},PeerPort=>$ENV{MASTER_PORT}) and last;"
     "select undef,undef,undef,.05} print $c 'rank 1 of ',$ENV{WORLD_SIZE},' at ',$c->sockhost,qq(\\n)}"
 )
 
@@ -103,7 +103,7 @@ def test_retries_sweeps_and_cancel(api: Api) -> None:
     assert (api.logs(again), api.logs(again, 0, "attempt=0")) == ("better\n", "")
     assert api.wait(sweep)["state"] == "succeeded"
     assert (api.logs(sweep, 0), api.logs(sweep, 1)) == ("0.1 true 0\n", "0.2 true 0\n")
-    while api.task(long)["state"] != "running":
+    while "up" not in api.logs(long):  # before that it would not hear what it is told
         time.sleep(0.05)
     api.call("POST", f"/v1/jobs/{long['id']}/cancel", {"reason": "enough"})
     assert api.wait(long)["state"] == "cancelled"
@@ -140,7 +140,7 @@ def test_a_webhook_is_signed(api: Api, client: Client, server: Server) -> None:
     url = f"http://127.0.0.1:{receiver.server_address[1]}/jobs"
     job = api.submit(name="told", command=["true"], notify=[{"webhook": url, "secret": "hook"}])
     assert api.wait(job)["state"] == "succeeded"
-    assert arrived.wait(20)
+    assert arrived.wait(30)
     receiver.shutdown()
     client.secrets.delete("hook")
     (first, body), (second, again) = got[:2]

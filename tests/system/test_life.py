@@ -22,7 +22,7 @@ from tests.server import Server
 IMAGE = "debian:12"
 
 
-def until(condition, timeout_s: float = 15.0) -> None:
+def until(condition, timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -32,9 +32,9 @@ def box(client: Client) -> Iterator[Sandbox]:
 
 def test_started_in_order_told_of_and_logged(server: Server, box: Sandbox) -> None:
     assert history(box) == ["began db", "began web"]
-    assert kinds(box) == [("service_started", "db"), ("service_started", "web")]
-    assert box.services.logs("web").startswith("web listens, web marked\n")
-    assert box.services.logs("db") == "db listens, db \n"
+    until(lambda: kinds(box) == [("service_started", "db"), ("service_started", "web")])
+    until(lambda: box.services.logs("web").startswith("web listens, web marked\n"))
+    until(lambda: box.services.logs("db") == "db listens, db \n")
     [web, db] = box.services.list()
     assert (web.name, web.spec.needs, db.name, db.spec.port) == ("web", ["db"], "db", 5432)
     assert (ask(server, box, 8080), ask(server, box, 5432)) == ("web", "db")
@@ -50,8 +50,8 @@ def test_one_that_ends_is_started_again_and_what_it_left_is_gone(box: Sandbox) -
     until(lambda: ("service_restarted", "leaver: it ended with code 3") in kinds(box))
     status = next(one.status for one in box.services.list() if one.name == "leaver")
     assert status is not None
-    assert (status.restarts, status.exit_code) == (1, 3)
-    until(lambda: next(s for s in box.info().services if s.name == "leaver").restarts == 2)
+    assert (status.restarts >= 1, status.exit_code) == (True, 3)
+    until(lambda: next(s for s in box.info().services if s.name == "leaver").restarts >= 2)
     assert next(s for s in box.info().services if s.name == "leaver").exit_code == 3, "and not 9: the port was free"
 
 
@@ -70,8 +70,10 @@ def test_policies_and_tasks(client: Client) -> None:
     )
     try:
         until(lambda: states(box).get("after") == "healthy")
+        until(lambda: box.services.logs("after") != "")
         assert box.services.logs("after") == "made\n", "who needs a task waits for its end"
         until(lambda: next(s for s in box.info().services if s.name == "tried").restarts >= 2)
+        until(lambda: states(box)["failing"] == "failed")
         found = {status.name: (status.state, status.reason) for status in box.info().services}
         assert found["task"] == (GuestServiceState.DONE, "it ended with code 0")
         assert found["failing"] == (GuestServiceState.FAILED, "it ended with code 3")
@@ -91,7 +93,7 @@ def test_unhealthy_and_well_again(box: Sandbox) -> None:
     until(lambda: states(box)["web"] == "unhealthy")
     status = next(status for status in box.info().services if status.name == "web")
     assert status.reason == "GET /health was answered with 503"
-    assert kinds(box)[-1] == ("service_unhealthy", "web: GET /health was answered with 503")
+    until(lambda: kinds(box)[-1] == ("service_unhealthy", "web: GET /health was answered with 503"))
     box.files.remove("/root/sick-web")
     until(lambda: states(box)["web"] == "healthy")
     assert next(status for status in box.info().services if status.name == "web").restarts == 0
@@ -105,11 +107,11 @@ def test_a_look_under_way_at_a_restart_does_not_keep_the_next_from_being_looked_
     slow = {"command": "sleep 1000", "health": {"command": ["sleep", "0.4"], "interval": 0.5}}
     box = client.sandboxes.create(IMAGE, services={"slow": slow})  # alone: looks at others would hide it
     for count in range(3):
-        until(lambda: all_healthy(box), 5)
+        until(lambda: all_healthy(box))
         time.sleep(0.7)  # a look is under way: they take 0.4 s, every 0.5 s
         box.services.restart("slow")
-        until(lambda before=count: box.info().services[0].restarts > before, 5)
-    until(lambda: all_healthy(box), 5)
+        until(lambda before=count: box.info().services[0].restarts > before)
+    until(lambda: all_healthy(box))
     box.delete()
 
 
@@ -121,15 +123,20 @@ def test_neither_services_nor_looks_keep_it_awake_and_none_is_made_while_it_slee
     until(lambda: all_healthy(box))
     box.update(idle="1s")
     until(lambda: box.state is S.ASLEEP)
-    looked_at = box.services.logs("web")
-    pids = box.stats().pids
-    time.sleep(1.5)
+    until(lambda: stands_still(box))
     assert box.state is S.ASLEEP
-    assert (box.services.logs("web"), box.stats().pids) == (looked_at, pids)
+    looked_at = box.services.logs("web")
     assert all_healthy(box), "they stand still, and are what they were"
     assert ask(server, box, 8080) == "web"
     until(lambda: box.services.logs("web") != looked_at)
     assert history(box) == ["began db", "began web"], "frozen and woken, not started again"
+
+
+def stands_still(box: Sandbox) -> bool:
+    """For three looks long; what was said before it fell asleep may still be on its way into the log."""
+    before = (box.services.logs("web"), box.stats().pids)
+    time.sleep(1.5)
+    return (box.services.logs("web"), box.stats().pids) == before
 
 
 def test_cold_they_end_in_order_and_start_again_for_who_connects(server: Server, box: Sandbox) -> None:
@@ -185,7 +192,7 @@ def test_changed_while_it_runs(box: Sandbox) -> None:
     with pytest.raises(Invalid, match=r"services.more.port: 8080 is not allowed; service web has this port already"):
         box.services.add("more", "sleep 1000", port=8080)
     box.services.add("more", "echo one; sleep 1000")
-    until(lambda: states(box).get("more") == "healthy")
+    until(lambda: states(box).get("more") == "healthy" and box.services.logs("more") == "one\n")
     box.services.add("more", "echo two; sleep 1000")
     until(lambda: box.services.logs("more") == "one\ntwo\n")
     assert history(box) == ["began db", "began web"], "the others are left alone"
@@ -209,7 +216,7 @@ def test_they_outlive_the_agent(server: Server, box: Sandbox) -> None:
     assert box.info().services == before
     assert history(box) == ["began db", "began web"]
     looked_at = box.services.logs("web")
-    until(lambda: box.services.logs("web") != looked_at, 5)
+    until(lambda: box.services.logs("web") != looked_at)
     box.services.stop("db")
     box.sleep()
     server.kill("agent")
