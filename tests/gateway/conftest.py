@@ -70,6 +70,8 @@ class World:
         )
         self.told: list[TrafficReport | UsageReport | Take] = []
         """What control was told, in order."""
+        self.deaf = False
+        """It does not take usage."""
         self.news: asyncio.Queue[RouteNews] = asyncio.Queue()
         self.guest: Guest = self.ok
         self.refusal: dict[str, Any] | None = None
@@ -149,6 +151,8 @@ class World:
 
     async def _hear(self, request: web.Request) -> web.Response:
         kind = TrafficReport if request.path == TRAFFIC else UsageReport
+        if self.deaf and kind is UsageReport:
+            return web.Response(status=503)
         self.told.append(kind.model_validate_json(await request.read()))
         return web.Response(status=204)
 

@@ -140,7 +140,7 @@ class Gateway:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 self.services.journal.flush()
-                await self._reporter.usage()
+                await self._reporter.end(ending.hurried)
 
     async def _fade(self, ending: Ending) -> None:
         """Connections are kept for a while, so that callers learn by their next answer that they are over: one that is

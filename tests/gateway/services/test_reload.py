@@ -14,7 +14,7 @@ import pytest
 
 from skerry.gateway.siblings import merged
 from skerry.model.token import Limits
-from skerry.model.traffic import Access, Take, Taken
+from skerry.model.traffic import Access, Take, Taken, UsageReport
 from tests.gateway.conftest import TOKEN, World
 from tests.gateway.services.conftest import LAST, Engine, client, event, request, service
 from tests.gateway.services.supervised import gone, supervised
@@ -73,6 +73,54 @@ async def test_a_stream_goes_on_while_the_gateway_is_replaced(make_world: MakeWo
         await gone(before)
         fresh = await client(world)
         assert (await fresh.ask(request()))[0] == 200
+
+
+async def test_what_a_stream_uses_after_its_gateway_was_replaced_is_counted_once_and_holds_its_part_of_limits(
+    make_world: MakeWorld, engines: list[Engine]
+) -> None:
+    world = await make_world(service(engines[0]))
+    limits = Limits(concurrency=2, budget_tokens=10_000)
+    world.access[TOKEN] = Access(project="default", client="ann", id="tk-1", limits=limits)
+    world.taken = lambda take: Taken(
+        requests=take.requests, tokens=take.tokens, concurrency=take.concurrency, for_s=2, budget_left=5_000
+    )
+    gate = asyncio.Event()
+
+    async def then(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(event(text="first"))
+        await gate.wait()
+        writer.write(event(usage={"prompt_tokens": 7, "completion_tokens": 3}) + LAST)
+
+    def takes(of: str) -> list[Take]:
+        return [told for told in world.told if isinstance(told, Take) and told.gateway == of]
+
+    async with supervised(world) as served:
+        [before] = await served.pids()
+        assert before is not None
+        engines[0].then = then
+        caller = await client(world)
+        caller.writer.write(request({"model": "chat", "max_tokens": 50, "stream": True}, key=TOKEN))
+        async with asyncio.timeout(10):
+            await caller.reader.readuntil(b"first")
+        old = next(told.gateway for told in world.told if isinstance(told, Take))
+        await served.reload()
+        told_before = len(takes(old))
+        async with asyncio.timeout(20):
+            while len(takes(old)) < told_before + 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert takes(old)[-1].concurrency == 1, "what it has begun is still one of two"
+        assert takes(old)[-1].set_aside >= 50
+        world.deaf = True
+        gate.set()
+        async with asyncio.timeout(10):
+            await caller.reader.readuntil(b"0\r\n\r\n")
+        await asyncio.sleep(1.5)  # control is away when it would say its last word
+        assert os.path.exists(f"/proc/{before}")
+        world.deaf = False
+        await gone(before)
+        spent = [told.spent for told in world.told if isinstance(told, UsageReport) and told.spent]
+        assert spent == [{"tk-1": 10}]
 
 
 async def shown_to(world: World) -> bytes:

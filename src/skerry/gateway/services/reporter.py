@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from skerry.model.traffic import TrafficReport, UsageReport
 EACH_S = 1.0
 USAGE_EVERY = 5
 """Reports of traffic to one of usage."""
+LAST_S_MAX = 300.0
+"""For one that ends while control is down."""
 KEPT_MAX = 720
 """Reports of usage that control has not heard: an hour of them. Then the next one grows instead."""
 
@@ -76,6 +79,15 @@ class Reporter:
             await self._control.hear_traffic(report)
         except Unavailable:
             pass  # the next one is as good
+
+    async def end(self, hurried: asyncio.Event) -> None:
+        """The last of it: nobody else knows what we counted, so unless we are hurried it is told again and again."""
+        await self.usage()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_S_MAX):
+                while self._unheard and not hurried.is_set():
+                    await asyncio.sleep(EACH_S)
+                    await self.usage()
 
     async def usage(self) -> None:
         """What was used, and what was not heard before, in order."""
