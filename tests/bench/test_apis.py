@@ -10,6 +10,7 @@ import pytest
 
 from skerry.bench.measure.summary import summarize
 from skerry.bench.plan import Plan
+from skerry.bench.reading import read_here
 from skerry.bench.run import run
 from skerry.engines.simulator.__main__ import parse
 from skerry.engines.simulator.server import Simulator
@@ -46,7 +47,7 @@ def test_answers_are_read(api: str, stream: bool, port: int) -> None:
     data = {"input_tokens": "12", "output_tokens": "5", "sound": "1" if api == "transcriptions" else None}
     load = {"concurrency": 2, "requests": 4}
     where = {"url": f"http://127.0.0.1:{port}", "model": "tide", "api": api, "stream": stream}
-    found = summarize(run(Plan.model_validate({**where, "load": load, "data": [data]})))
+    found = summarize(run(read_here(Plan, {**where, "load": load, "data": [data]})))
     assert (found.requests, found.says) == (4, {})
     assert found.metrics["input_tokens"].min > 0
     if api in GENERATING:
@@ -61,7 +62,7 @@ def test_what_was_answered_goes_with_the_next_turn(api: str, port: int) -> None:
     data = {"input_tokens": "12", "output_tokens": "20", "turns": "2"}
     for stream in (True, False):
         where = {"url": f"http://127.0.0.1:{port}", "model": "tide", "api": api, "stream": stream}
-        found = run(Plan.model_validate({**where, "load": {"concurrency": 1, "requests": 2}, "data": [data]}))
+        found = run(read_here(Plan, {**where, "load": {"concurrency": 1, "requests": 2}, "data": [data]}))
         first, second = sorted(found, key=lambda record: record.turn)
         assert second.input_tokens > first.input_tokens + 12 + 8, "the answer is a part of it"
 
@@ -70,7 +71,7 @@ def test_documents_are_put_in_order(port: int) -> None:
     where = {"url": f"http://127.0.0.1:{port}", "model": "tide", "api": "rerank"}
     load = {"concurrency": 2, "requests": 4}
     few, many = (
-        summarize(run(Plan.model_validate({**where, "load": load, "data": [{"input_tokens": "12", "documents": n}]})))
+        summarize(run(read_here(Plan, {**where, "load": load, "data": [{"input_tokens": "12", "documents": n}]})))
         for n in ("1", "9")
     )
     assert (few.failed, many.failed) == (0, 0)

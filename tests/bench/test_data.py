@@ -22,12 +22,13 @@ from skerry.bench.contract import Record, Request
 from skerry.bench.data.images import png
 from skerry.bench.data.rows import moment_s
 from skerry.bench.plan import Plan
+from skerry.bench.reading import read_here
 from skerry.errors import Invalid
 
 
 def plan(data: list[dict[str, Any]], load: dict[str, Any] | None = None, **more: Any) -> Plan:
     load = load or {"concurrency": 1000, "requests": 1000}
-    return Plan.model_validate({"url": "http://h:1", "model": "m", "data": data, "load": load, **more})
+    return read_here(Plan, {"url": "http://h:1", "model": "m", "data": data, "load": load, **more})
 
 
 def sent(wanted: Plan, worker: int = 0, workers: int = 1) -> list[tuple[Request, dict[str, Any]]]:

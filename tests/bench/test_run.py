@@ -16,6 +16,7 @@ from skerry.bench.measure.metrics import values_of
 from skerry.bench.measure.slo import objectives
 from skerry.bench.measure.summary import summarize
 from skerry.bench.plan import Plan
+from skerry.bench.reading import read_here
 from skerry.bench.records import read_record
 from skerry.bench.report import files
 from skerry.bench.run import run
@@ -31,7 +32,7 @@ def server() -> Iterator[Server]:
 
 
 def plan(port: int, load: dict[str, Any], **more: Any) -> Plan:
-    return Plan.model_validate({"url": f"http://127.0.0.1:{port}/v1", "model": "m", "load": load, **more})
+    return read_here(Plan, {"url": f"http://127.0.0.1:{port}/v1", "model": "m", "load": load, **more})
 
 
 def test_what_is_reported_is_what_was_sent(server: Server, tmp_path: Path) -> None:

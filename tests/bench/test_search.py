@@ -23,6 +23,7 @@ from skerry.bench.measure.significance import differences, ranks_p
 from skerry.bench.measure.slo import objectives
 from skerry.bench.measure.summary import summarize
 from skerry.bench.plan import Plan
+from skerry.bench.reading import read_here
 from skerry.bench.report.compare import changes, side_by_side, worse
 from skerry.bench.report.html import comparison, page
 from skerry.bench.report.plots import Told
@@ -220,7 +221,7 @@ other 1"""
     assert server_summary([]) == {}
     where = [{"url": "http://127.0.0.1:8000"}, {"url": "http://far:1"}, {"url": "http://far:1", "socket": "/s"}]
     load = {"rate": 1, "requests": 1}
-    assert [is_here(Plan.model_validate({"model": "m", "load": load, **each})) for each in where] == [True, False, True]
+    assert [is_here(read_here(Plan, {"model": "m", "load": load, **each})) for each in where] == [True, False, True]
 
 
 def test_capacity_grows_with_the_load_and_falls_with_shared_prefixes() -> None:

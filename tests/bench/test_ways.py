@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from skerry.bench.campaign import campaign
 from skerry.bench.frame import Frame
 from skerry.bench.plan import Plan
+from skerry.bench.reading import read_here
 from skerry.bench.run import run
 from skerry.cli.bench_target import reached
 from skerry.cli.invocation import Invocation
@@ -49,7 +50,7 @@ def certificate(folder: Path) -> Path:
 
 
 def plan(url: str, **more: Any) -> Plan:
-    return Plan.model_validate({"url": url, "model": "m", "load": {"concurrency": 2, "requests": 4}, **more})
+    return read_here(Plan, {"url": url, "model": "m", "load": {"concurrency": 2, "requests": 4}, **more})
 
 
 def test_https_is_checked_by_an_authority_of_ones_own_or_not_at_all(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_an_engine_is_called_in_this_process_or_in_each_of_several(
     def asked(engine: str, model: str = "m", **more: Any) -> Frame:
         load = {"concurrency": 2, "requests": 4}
         data = [{"output_tokens": "3", "turns": "2"}]
-        return run(Plan.model_validate({"engine": engine, "model": model, "load": load, "data": data, **more}))
+        return run(read_here(Plan, {"engine": engine, "model": model, "load": load, "data": data, **more}))
 
     for found in (asked("own_engine:Engine"), asked("own_engine:Engine", workers=2)):
         assert [(record.fault, record.output_tokens, len(record.times_s)) for record in found] == [(None, 3, 3)] * 4
@@ -173,5 +174,5 @@ def test_an_engine_is_called_in_this_process_or_in_each_of_several(
     for wrong in ("none", "own_engine:Missing", "missing_module:X"):
         with pytest.raises(Invalid, match=f"^engine: {wrong} cannot be made"):
             asked(wrong)
-    with pytest.raises(ValueError, match="give one of url, service and engine"):
+    with pytest.raises(Invalid, match="give one of url, service and engine"):
         plan("http://h:1", engine="own_engine:Engine")

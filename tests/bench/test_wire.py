@@ -15,6 +15,7 @@ from skerry.bench.client.pool import Opening, Pool
 from skerry.bench.client.target import read_url
 from skerry.bench.contract import Api, Fault, Record, Request
 from skerry.bench.plan import Plan
+from skerry.bench.reading import read_here
 from skerry.bench.run import run
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
@@ -53,7 +54,7 @@ def server(says: bytes, *, closes: bool = True) -> Iterator[tuple[int, threading
 
 def asked(port: int, **more: object) -> Record:
     load = {"rate": 100, "requests": 1}
-    return next(iter(run(Plan.model_validate({"url": f"http://127.0.0.1:{port}", "model": "m", "load": load, **more}))))
+    return next(iter(run(read_here(Plan, {"url": f"http://127.0.0.1:{port}", "model": "m", "load": load, **more}))))
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import yaml
-from pydantic import Field, ValidationError
+from annotated_types import Ge, Le, MaxLen
 
+from skerry.bench import reading
 from skerry.bench.plan import Campaign, Plan, Run
 from skerry.errors import Invalid
-from skerry.model.explain import explain
 
 RUNS_MAX = 1000
 REPEATS_MAX = 100
@@ -24,20 +25,21 @@ Fields = Mapping[str, Any]
 Reach = Callable[[Fields], dict[str, Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
 class File(Plan):
     """A plan, and runs that each say some of it otherwise."""
 
-    service: Annotated[str, Field(max_length=256)] | None = None
+    service: Annotated[str, MaxLen(256)] | None = None
     """Of Skerry, in the place of `url`: through its gateway, with the key of the command line's context."""
-    runs: Annotated[list[dict[str, Any]], Field(max_length=RUNS_MAX)] = []
+    runs: Annotated[list[dict[str, Any]], MaxLen(RUNS_MAX)] = field(default_factory=list[dict[str, Any]])
     """Each with a `name` and fields of a plan; those of `load` one by one."""
-    repeat: Annotated[int, Field(ge=1, le=REPEATS_MAX)] = 1
+    repeat: Annotated[int, Ge(1), Le(REPEATS_MAX)] = 1
     """Each run so often, with another seed: intervals of confidence need five or so."""
 
 
 def schema() -> dict[str, Any]:
     """For editors."""
-    found = File.model_json_schema()
+    found = reading.schema(File)
     found["required"] = []  # a run may say it
     return found
 
@@ -57,18 +59,14 @@ def read(path: Path, given: Fields, reach: Reach) -> Campaign:
 def campaign(body: Fields, given: Fields, reach: Reach = dict) -> Campaign:
     """Raises Invalid."""
     base = {name: value for name, value in body.items() if name not in OWN}
-    try:
-        # Read by the model first, so that a wrong field of the file is told of as such; a load may come with each run.
-        least = {"url": NOWHERE, "model": "none", "load": {"rate": 1, "requests": 1}}
-        fields = _merged(least, body, given)
-        whole = File.model_validate({"url": NOWHERE, **fields} if "service" in fields else fields)
-        named = [(str(run.get("name", f"run-{at}")), run) for at, run in enumerate(whole.runs)] or [("", {})]
-        runs = [
-            Run(name, Plan.model_validate(reach(_merged(base, {k: v for k, v in run.items() if k != "name"}, given))))
-            for name, run in named
-        ]
-    except ValidationError as error:
-        raise explain(error, Plan) from None
+    # Read by the model first, so that a wrong field of the file is told of as such; a load may come with each run.
+    least = {"url": NOWHERE, "model": "none", "load": {"rate": 1, "requests": 1}}
+    fields = _merged(least, body, given)
+    (whole,) = reading.read(File, [{"url": NOWHERE, **fields} if "service" in fields else fields])
+    named = [(str(run.get("name", f"run-{at}")), run) for at, run in enumerate(whole.runs)] or [("", {})]
+    bodies = [reach(_merged(base, {k: v for k, v in run.items() if k != "name"}, given)) for _, run in named]
+    plans = reading.read(Plan, bodies)
+    runs = [Run(name, plan) for (name, _), plan in zip(named, plans, strict=True)]
     if len({run.name for run in runs}) < len(runs):
         raise Invalid("runs: two have one name", field="runs")
     for run in runs:

@@ -29,7 +29,7 @@ def write_record(out: TextIO, record: Record) -> None:
     out.write(json.dumps(body, separators=(",", ":")) + "\n")
 
 
-def read_record(line: str) -> Record:
+def read_record(line: str | bytes) -> Record:
     """Raises ValueError, TypeError."""
     body: dict[str, Any] = json.loads(line)
     fault = body.pop("fault", None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
+import pickle
 import ssl
 import subprocess
 import sys
@@ -117,7 +117,7 @@ def _in_processes(plan: Plan, done: Enough) -> None:
     stopped = threading.Event()
     told: list[str] = []
 
-    def follow(process: subprocess.Popen[str]) -> None:
+    def follow(process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -131,15 +131,14 @@ def _in_processes(plan: Plan, done: Enough) -> None:
             told.append(f"it wrote what is no record: {error}")
             process.kill()
 
-    workers: list[tuple[subprocess.Popen[str], threading.Thread]] = []
+    workers: list[tuple[subprocess.Popen[bytes], threading.Thread]] = []
     try:
         for worker in range(plan.workers):
             command = [sys.executable, "-m", "skerry.bench.worker", str(worker), repr(begin_s)]
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
             assert process.stdin is not None
-            process.stdin.write(plan.model_dump_json())
+            process.stdin.write(pickle.dumps(plan))
             process.stdin.close()
             thread = threading.Thread(target=follow, args=(process,), daemon=True)
             thread.start()
@@ -147,7 +146,7 @@ def _in_processes(plan: Plan, done: Enough) -> None:
         for process, thread in workers:
             thread.join()
             assert process.stderr is not None
-            says = process.stderr.read().strip()
+            says = process.stderr.read().decode(errors="replace").strip()
             if process.wait() and not told and not stopped.is_set():
                 told.append(says.splitlines()[-1] if says else f"code {process.returncode}")
     finally:
@@ -160,7 +159,7 @@ def _in_processes(plan: Plan, done: Enough) -> None:
 
 def work(worker: int, begin_s: float) -> None:
     """A worker's own program: the plan comes on stdin, records go out on stdout."""
-    plan = Plan.model_validate(json.load(sys.stdin))
+    plan: Plan = pickle.load(sys.stdin.buffer)  # of our own program
     out = os.fdopen(os.dup(1), "w", buffering=64 * 1024)
 
     def done(record: Record) -> bool:

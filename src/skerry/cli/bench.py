@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skerry.cli.bench_options import body_of, load_options, overrides, plan_of, target_options
+from skerry.cli.bench_options import body_of, load_options, overrides, plans_of, target_options
 from skerry.cli.bench_target import reached
 from skerry.cli.bench_words import CONTEXT
 from skerry.cli.invocation import Invocation
@@ -66,11 +66,12 @@ def run(
       skerry bench run --plan nightly.yaml --out results
     A key is taken from SKERRY_BENCH_KEY or OPENAI_API_KEY; for a --service from this context.
     """
+    campaign = _campaign(context, invocation, plan_file, given)
+    # Not before: while a plan is read in another process this one should weigh little.
     from skerry.bench.measure.slo import objectives
     from skerry.cli.bench_runs import Runs
 
     gates = objectives(fail_if, "fail-if") if fail_if else ()
-    campaign = _campaign(context, invocation, plan_file, given)
     runs = Runs(invocation, None if out is None else Path(out), gates)
     times = repeat or campaign.repeat
     for each in campaign.runs:
@@ -85,7 +86,8 @@ def _campaign(context: click.Context, invocation: Invocation, plan_file: str | N
     from skerry.bench.plan import Campaign, Run
 
     if plan_file is None:
-        return Campaign((Run("", plan_of(body_of(invocation, given))),), 1)
+        (plan,) = plans_of([body_of(invocation, given)])
+        return Campaign((Run("", plan),), 1)
     for name in ("rate", "concurrency", "requests", "duration"):
         if given[name] is not None:
             raise Invalid(f"{name}: the file of plans says it", field=name)

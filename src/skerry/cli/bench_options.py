@@ -195,21 +195,17 @@ def overrides(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def plan_of(body: dict[str, Any]) -> Plan:
+def plans_of(bodies: Sequence[dict[str, Any]]) -> list[Plan]:
     """Raises Invalid."""
-    from pydantic import ValidationError
-
     from skerry.bench.plan import Plan
-    from skerry.model.explain import explain
+    from skerry.bench.reading import read
 
-    if not body.get("url") and not body.get("engine"):
-        raise Invalid("url: give --url, --service or --engine", field="url")
-    if "model" not in body:
-        raise Invalid("model: give --model", field="model")
-    try:
-        return Plan.model_validate(body)
-    except ValidationError as error:
-        raise explain(error, Plan) from None
+    for body in bodies:
+        if not body.get("url") and not body.get("engine"):
+            raise Invalid("url: give --url, --service or --engine", field="url")
+        if "model" not in body:
+            raise Invalid("model: give --model", field="model")
+    return read(Plan, bodies)
 
 
 def file_of(text: str, named: str | None = None) -> dict[str, Any]:

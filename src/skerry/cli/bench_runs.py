@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Runs:
 
     def _once(self, name: str, plan: Plan, at: int) -> Summary:
         output = self._invocation.output
-        plan = plan.model_copy(update={"seed": plan.seed + at})
+        plan = replace(plan, seed=plan.seed + at)
         wanted = objectives(plan.slo) if plan.slo else ()
         with Watch(plan.metrics_url, gpus=is_here(plan)) as watch, view.live(self._invocation, plan) as told:
             frame = send(plan, told)

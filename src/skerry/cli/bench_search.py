@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from skerry.cli.bench_options import body_of, plan_of, target_options
+from skerry.cli.bench_options import body_of, plans_of, target_options
 from skerry.cli.bench_words import CONTEXT
 from skerry.cli.invocation import Invocation
 from skerry.cli.options import DURATION, command
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
 
 NOT_FOUND = 1
 LOADS_MAX = 100
+LOAD = click.FloatRange(0, 1_000_000, min_open=True)
 
 
 @command("find", short_help="Find the highest rate at which objectives are kept.", context_settings=CONTEXT)
 @target_options
 @click.option("--slo", metavar="RULES", required=True, help='Such as "ttft_p99<500ms, tpot_p90<50ms".')
 @click.option("--of", type=click.Choice(["rate", "concurrency"]), default="rate", help="What is searched [rate].")
-@click.option("--start", metavar="N", type=float, default=1.0, help="Tried first [1].")
-@click.option("--most", metavar="N", type=float, default=10_000.0, help="Tried at most [10000].")
+@click.option("--start", metavar="N", type=LOAD, default=1.0, help="Tried first [1].")
+@click.option("--most", metavar="N", type=LOAD, default=10_000.0, help="Tried at most [10000].")
 @click.option("--precision", metavar="X", type=click.FloatRange(0.001, 1), default=0.05, help="As a share [0.05].")
 @click.option("--duration", metavar="TIME", type=DURATION, default=30.0, help="Of each trial [30s].")
 @click.option("--requests-min", metavar="N", type=int, default=100, help="Of each trial, however long it takes [100].")
@@ -46,21 +48,22 @@ def find(
       skerry bench find --url http://127.0.0.1:8000 -m tiny --slo "ttft_p99<500ms, tpot_p90<50ms"
     It doubles until they are not, and then halves what lies between. A trial that can only fail ends early.
     """
+    (plan,) = plans_of([body_of(invocation, given, {"rate": start, "duration": duration})])
     from skerry.bench import search
     from skerry.bench.measure.slo import objectives
+    from skerry.bench.plan import USERS_MAX, LoadPlan
 
     wanted = objectives(given["slo"])
-    plan = plan_of(body_of(invocation, given, {"rate": 1.0, "duration": duration}))
 
     def attempt(load: float) -> Trial:
         if of == "rate":
             requests = max(requests_min, round(load * duration))
-            body: dict[str, Any] = {"rate": load, "requests": requests}
+            tried = replace(plan.load, rate=load, duration=None, requests=requests)
         else:
-            requests = max(requests_min, round(load) * 4)
-            body = {"concurrency": max(1, round(load)), "requests": requests, "duration": duration}
-        tried = plan_of({**plan.model_dump(), "load": body, "drain": duration})
-        return search.trial(tried, body.get("concurrency", load), requests, wanted)
+            load = min(max(1, round(load)), USERS_MAX)
+            requests = max(requests_min, load * 4)
+            tried = LoadPlan(concurrency=load, requests=requests, duration=duration)
+        return search.trial(replace(plan, load=tried, drain=duration), load, requests, wanted)
 
     trials: list[Trial] = []
     for trial in search.most(attempt, start, most, precision):
@@ -92,16 +95,18 @@ def sweep(
       skerry bench sweep --url http://127.0.0.1:8000 -m tiny --concurrencies 1,2,4,8,16,32,64 --out results
     The knee is where throughput over latency is greatest: beyond it more load mostly waits.
     """
-    from skerry.bench import search
-    from skerry.cli.bench_runs import Runs
-
     if (rates is None) == (concurrencies is None):
         raise Invalid("give one of --rates and --concurrencies", field="rates")
     of = "rate" if rates is not None else "concurrency"
+    loads = _numbers(rates or concurrencies or "", of)
+    each_load = [{of: load if of == "rate" else round(load), "duration": duration} for load in loads]
+    plans = plans_of([body_of(invocation, given, load) for load in each_load])
+    from skerry.bench import search
+    from skerry.cli.bench_runs import Runs
+
     runs = Runs(invocation, None if out is None else Path(out), ())
     trials: list[Trial] = []
-    for load in _numbers(rates or concurrencies or "", of):
-        plan = plan_of(body_of(invocation, given, {of: load if of == "rate" else round(load), "duration": duration}))
+    for load, plan in zip(loads, plans, strict=True):
         summary = runs.measure_one(f"{of}-{load:g}", plan)
         kept = all(each.kept for each in summary.objectives)
         trials.append(search.Trial(load, kept, False, summary))

@@ -6,7 +6,8 @@ import difflib
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin, get_type_hints
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,7 @@ from skerry.errors import Invalid
 from skerry.model.amounts import format_size
 from skerry.model.fields import parse_size
 
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 BOUNDS = frozenset({"greater_than_equal", "less_than_equal", "greater_than", "less_than"})
 VALUE_CHARACTERS_MAX = 60
 MAPPING = "it should be a mapping of names to values"
@@ -33,6 +35,7 @@ KINDS = {
     "dict_type": MAPPING,
     "model_type": MAPPING,
     "model_attributes_type": MAPPING,
+    "dataclass_type": MAPPING,
 }
 """pydantic's kinds of findings, in words that need no Python."""
 WORDS: dict[Any, str] = {str: "text", int: "a number", float: "a number", bool: "true or false", list: "a list"}
@@ -86,7 +89,7 @@ def _field_named(model: Any, location: tuple[int | str, ...], say: str) -> str |
     """What a model says of one of its fields begins with that field's name: it belongs to the path."""
     named = _FIELD.match(say)
     owner = model_at(model, location)
-    return named[1] if named and owner is not None and named[1] in owner.model_fields else None
+    return named[1] if named and owner is not None and named[1] in _fields_of(owner) else None
 
 
 def explain(error: ValidationError, model: Any = None) -> Invalid:
@@ -100,16 +103,16 @@ def _say(model: Any, found: Mapping[str, Any]) -> str:
     kind, message, given = found["type"], found["msg"].removeprefix("Value error, "), found.get("input")
     owner = model_at(model, found["loc"][:-1])
     if kind in BOUNDS and owner is not None:
-        info = owner.model_fields.get(str(found["loc"][-1]))
+        info = _fields_of(owner).get(str(found["loc"][-1]))
         if info is not None and (range_text := allowed_range(info)):
             return f"{given} is not allowed; give {range_text}"
     if kind == "json_invalid":
         return f"the body is not valid JSON: {found.get('ctx', {}).get('error', message)}"
-    if kind == "extra_forbidden":
-        known: Iterable[str] = owner.model_fields if owner is not None else ()
+    if kind in UNKNOWN:
+        known: Iterable[str] = _fields_of(owner) if owner is not None else ()
         near = difflib.get_close_matches(str(found["loc"][-1]), list(known), n=1)
         return "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
-    if kind == "missing":
+    if kind in ("missing", "missing_argument"):
         return "this field is required"
     if kind == "too_long" and isinstance(given, list | dict):
         return f"at most {found['ctx']['max_length']} are allowed"
@@ -124,7 +127,7 @@ def _say(model: Any, found: Mapping[str, Any]) -> str:
     return f"{_shown(given)} is not allowed; {_allowed(message)}"
 
 
-def model_at(model: Any, location: Sequence[int | str]) -> type[BaseModel] | None:
+def model_at(model: Any, location: Sequence[int | str]) -> type[Any] | None:
     """The model that the field path leads into; None where it is a plain list or mapping."""
     here = model
     for part in location:
@@ -140,17 +143,28 @@ def _inside(annotation: Any, part: int | str) -> Any:
             return get_args(inner)[1]
         if origin in (list, tuple) and isinstance(part, int):
             return get_args(inner)[0]
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            by_alias = (info for info in inner.model_fields.values() if info.alias == part)
-            info = inner.model_fields.get(str(part)) or next(by_alias, None)
+        if _is_model(inner):
+            known = _fields_of(inner)
+            info = known.get(str(part)) or next((info for info in known.values() if info.alias == part), None)
             if info is not None:
                 return info.annotation
     return None
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    found = (inner for inner in _alternatives(annotation) if isinstance(inner, type) and issubclass(inner, BaseModel))
-    return next(found, None)
+def _model_in(annotation: Any) -> type[Any] | None:
+    return next((inner for inner in _alternatives(annotation) if _is_model(inner)), None)
+
+
+def _is_model(kind: Any) -> bool:
+    return is_dataclass(kind) or (isinstance(kind, type) and issubclass(cast("type[object]", kind), BaseModel))
+
+
+def _fields_of(model: type[Any]) -> Mapping[str, FieldInfo]:
+    """A dataclass is read too, where those who hold it have no use for pydantic."""
+    if issubclass(model, BaseModel):
+        return model.model_fields
+    hints = get_type_hints(model, include_extras=True)
+    return {each.name: FieldInfo.from_annotation(hints[each.name]) for each in fields(model)}
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:

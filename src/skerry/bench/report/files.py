@@ -26,7 +26,7 @@ HIDDEN = ("authorization", "api-key", "x-api-key", "cookie")
 
 def document(plan: Plan, summary: Summary) -> dict[str, Any]:
     """Seconds and tokens throughout. Keys of headers that hold secrets are not written down."""
-    declared = plan.model_dump(mode="json", exclude_none=True)
+    declared = asdict(plan, dict_factory=_without_none)
     declared["headers"] = {name: "***" if name.lower() in HIDDEN else value for name, value in plan.headers.items()}
     return {
         "schema": SCHEMA,
@@ -34,6 +34,10 @@ def document(plan: Plan, summary: Summary) -> dict[str, Any]:
         "plan": declared,
         "summary": asdict(summary),
     }
+
+
+def _without_none(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if value is not None}
 
 
 def leave(folder: Path, plan: Plan, summary: Summary, frame: Frame) -> None:
