@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from skerry.bench.contract import Api, Fault, Record, Request
 from skerry.bench.plan import Plan
 from skerry.bench.reading import read_here
 from skerry.bench.run import run
+from tests.bench.server import Server
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 TOKEN = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
@@ -95,3 +97,29 @@ def test_what_is_given_up_is_closed_on_a_new_connection_too() -> None:
     with server(says, closes=False) as (port, left):
         assert asyncio.run(give_up(port)) == ["too slow"]
         assert left.is_set()
+
+
+def test_spare_connections_are_ready_and_others_take_the_place_of_those_that_are_used() -> None:
+    server = Server()
+
+    def wait_for_four() -> None:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while server.connections < 4 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+
+    async def use() -> None:
+        pool = Pool(read_url(f"http://127.0.0.1:{server.port}"), spare=3)
+        await pool.warm(1)
+        over = asyncio.Event()
+        _, wire = pool.send(Request(0, Api.CHAT, b"{}"), lambda answer, why: over.set())
+        assert not isinstance(wire, Opening)
+        async with asyncio.timeout(DEADLINE_S):
+            await over.wait()
+            await asyncio.to_thread(wait_for_four)
+        pool.close()
+
+    try:
+        asyncio.run(use())
+    finally:
+        server.close()
+    assert server.connections == 4

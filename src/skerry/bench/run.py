@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import pickle
@@ -10,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import numpy as np
@@ -25,11 +24,14 @@ from skerry.bench.frame import Frame, Gathering
 from skerry.bench.measure.metrics import in_window
 from skerry.bench.plan import DataKind, Plan
 from skerry.bench.records import read_record, write_record
-from skerry.errors import Failed, Unavailable
+from skerry.errors import Failed, SkerryError, Unavailable
 
-START_S = 1.0
-"""Until workers, who first make what they send, begin together."""
+START_S = 0.1
+"""Until workers begin together, when all are ready."""
+READY = b"ready\n"
 CONNECTIONS_MAX = 4096
+SPARE = 16
+"""Connections that an open loop has ready: more than come at once of 300 a second."""
 
 Told = Callable[[Record], None]
 Enough = Callable[[Record], bool]
@@ -67,8 +69,8 @@ def counted(plan: Plan, frame: Frame) -> Frame:
     return in_window(frame, plan.warmup, float(frame["intended_s"].max()) - plan.cooldown + 1e-9)
 
 
-async def drive(plan: Plan, done: Enough, worker: int = 0, begin_s: float | None = None) -> None:
-    """One worker's part."""
+async def drive(plan: Plan, done: Enough, worker: int = 0, begin: Callable[[], float] = monotonic) -> None:
+    """One worker's part. `begin`: called when all is ready, and tells the moment at which it begins."""
     carrier = _carrier(plan)
     schedule = build.load(plan, worker, plan.workers)
     multi_turn = any(
@@ -77,20 +79,17 @@ async def drive(plan: Plan, done: Enough, worker: int = 0, begin_s: float | None
     )
     users = plan.load.concurrency or plan.load.in_flight_max or 1
     connections = min(CONNECTIONS_MAX, -(-users // plan.workers))
-    if begin_s is not None:
-        await asyncio.sleep(max(0.0, begin_s - monotonic()))
     driver = Driver(
         carrier,
         schedule,
         done,
         timeout_s=plan.timeout,
         keep_text=plan.keep_text or multi_turn,
-        begin_s=begin_s,
         worker=worker,
     )
     gc.disable()  # a collection takes milliseconds, and what a run makes has no cycles
     try:
-        await driver.run(connections=connections, drain_s=plan.drain)
+        await driver.run(connections=connections, drain_s=plan.drain, begin=begin)
     except ssl.SSLCertVerificationError as error:
         say = f"{plan.url}: its certificate is not trusted ({error.verify_message}); give --ca FILE or --insecure"
         raise Unavailable(say, because=repr(error)) from None
@@ -108,11 +107,12 @@ def _carrier(plan: Plan) -> Carrier:
 
         return Library(engine_of(plan.engine, plan.model))
     target = read_url(plan.url, socket=plan.socket, headers=dict(plan.headers), verify=plan.verify, ca=plan.ca)
-    return Pool(target)
+    bounded = plan.load.concurrency or plan.load.in_flight_max
+    return Pool(target, 0 if bounded else min(SPARE, plan.load.requests or SPARE))
 
 
 def _in_processes(plan: Plan, done: Enough) -> None:
-    begin_s = monotonic() + START_S
+    """Raises Failed."""
     lock = threading.Lock()
     stopped = threading.Event()
     told: list[str] = []
@@ -124,41 +124,65 @@ def _in_processes(plan: Plan, done: Enough) -> None:
                 with lock:
                     if done(read_record(line)):
                         stopped.set()
-                        for each, _ in workers:
+                        for each in workers:
                             each.kill()
                         return
         except (ValueError, TypeError) as error:
             told.append(f"it wrote what is no record: {error}")
             process.kill()
 
-    workers: list[tuple[subprocess.Popen[bytes], threading.Thread]] = []
+    workers: list[subprocess.Popen[bytes]] = []
     try:
         for worker in range(plan.workers):
-            command = [sys.executable, "-m", "skerry.bench.worker", str(worker), repr(begin_s)]
-            pipe = subprocess.PIPE
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
-            assert process.stdin is not None
-            process.stdin.write(pickle.dumps(plan))
-            process.stdin.close()
-            thread = threading.Thread(target=follow, args=(process,), daemon=True)
-            thread.start()
-            workers.append((process, thread))
-        for process, thread in workers:
-            thread.join()
+            workers.append(_started(worker, plan))
+        if _begun(workers):
+            threads = [threading.Thread(target=follow, args=(process,), daemon=True) for process in workers]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        else:
+            for process in workers:  # which wait for each other
+                assert process.stdin is not None
+                process.stdin.close()
+        for process in workers:
             assert process.stderr is not None
             says = process.stderr.read().decode(errors="replace").strip()
             if process.wait() and not told and not stopped.is_set():
                 told.append(says.splitlines()[-1] if says else f"code {process.returncode}")
     finally:
-        for process, _ in workers:
+        for process in workers:
             process.kill()
             process.wait()
     if told:
         raise Failed(f"{len(told)} of {plan.workers} workers failed: {told[0]}")
 
 
-def work(worker: int, begin_s: float) -> None:
-    """A worker's own program: the plan comes on stdin, records go out on stdout."""
+def _started(worker: int, plan: Plan) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "skerry.bench.worker", str(worker)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(pickle.dumps(plan))
+    process.stdin.flush()
+    return process
+
+
+def _begun(workers: Sequence[subprocess.Popen[bytes]]) -> bool:
+    """Told to begin together when all are ready. False: one has ended."""
+    for process in workers:
+        assert process.stdout is not None
+        if process.stdout.readline() != READY:
+            return False
+    begin_s = monotonic() + START_S
+    for process in workers:
+        assert process.stdin is not None
+        process.stdin.write(b"%r\n" % begin_s)
+        process.stdin.close()
+    return True
+
+
+def work(worker: int) -> None:
+    """A worker's own program: the plan comes on stdin and then the moment to begin; records go out on stdout."""
     plan: Plan = pickle.load(sys.stdin.buffer)  # of our own program
     out = os.fdopen(os.dup(1), "w", buffering=64 * 1024)
 
@@ -166,5 +190,15 @@ def work(worker: int, begin_s: float) -> None:
         write_record(out, record)
         return False
 
-    uvloop.run(drive(plan, done, worker, begin_s))
+    def begin() -> float:
+        out.write(READY.decode())
+        out.flush()
+        if not (line := sys.stdin.buffer.readline()):
+            sys.exit()  # another failed
+        return float(line)
+
+    try:
+        uvloop.run(drive(plan, done, worker, begin))
+    except SkerryError as error:
+        sys.exit(error.say)  # on stderr
     out.flush()

@@ -1,4 +1,4 @@
-"""`python -m skerry.bench.worker NUMBER BEGIN`: one of several processes that send a run's requests."""
+"""`python -m skerry.bench.worker NUMBER`: one of several processes that send a run's requests."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ import sys
 from skerry.bench.run import work
 
 if __name__ == "__main__":
-    work(int(sys.argv[1]), float(sys.argv[2]))
+    work(int(sys.argv[1]))

@@ -50,11 +50,9 @@ class Driver:
         *,
         timeout_s: float = 600.0,
         keep_text: bool = False,
-        begin_s: float | None = None,
         worker: int = 0,
     ) -> None:
-        """`done`: told of each; true: that is enough, the run ends. `begin_s`: the beginning of the run on
-        time.monotonic(), the same for all workers; None: now."""
+        """`done`: told of each; true: that is enough, the run ends."""
         self._carrier = carrier
         self._schedule = schedule
         self._done = done
@@ -62,7 +60,8 @@ class Driver:
         self._keep_text = keep_text
         self._worker = worker
         self._loop = asyncio.get_running_loop()
-        self._begin_s = monotonic() if begin_s is None else begin_s
+        self._begin_s = 0.0
+        """On time.monotonic()."""
         self._under_way: dict[int, tuple[Request, Record]] = {}
         self._wires: dict[int, UnderWay] = {}
         self._finished = asyncio.Event()
@@ -72,12 +71,19 @@ class Driver:
         self._unread: deque[tuple[Api, Record, Answer]] = deque()
         self._between_soon = False
 
-    async def run(self, *, connections: int = 0, drain_s: float | None = None) -> None:
-        """Until nothing is left to send and all that was sent has ended, or has not within `drain_s`. Raises OSError
-        when the target cannot be reached at all."""
+    async def run(
+        self, *, connections: int = 0, drain_s: float | None = None, begin: Callable[[], float] = monotonic
+    ) -> None:
+        """Until nothing is left to send and all that was sent has ended, or has not within `drain_s`. `begin`: called
+        when all is ready, and tells the moment at which it begins, the same for all workers. Raises OSError when the
+        target cannot be reached at all."""
+        await self._carrier.warm(connections)
+        while self._schedule.prepare():
+            pass
+        self._begin_s = begin()
+        await asyncio.sleep(max(0.0, self._begin_s - monotonic()))
         sweep = self._loop.create_task(self._sweep(drain_s))
         try:
-            await self._carrier.warm(connections)
             self._pump()
             await self._finished.wait()
         finally:

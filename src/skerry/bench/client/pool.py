@@ -1,15 +1,22 @@
-"""Connections to one target: the one used last is used next, and as many are opened as requests are under way."""
+"""Connections to one target: the one used last is used next, and as many are opened as requests are under way.
+
+An open loop has some ready beside those, so that a request rarely waits for its connection, which would be drift.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from time import monotonic
+from typing import Any
 
 from skerry.bench.client.target import Target, message
 from skerry.bench.client.wire import Over, Wire
 from skerry.bench.contract import Request
 
 CONNECT_S_MAX = 10.0
+AT_ONCE = 64
+"""Opened together: servers have a queue of new ones, and one after another takes a second for 20 across an ocean."""
 
 
 class Opening:
@@ -29,18 +36,24 @@ class Opening:
 
 
 class Pool:
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, spare: int = 0) -> None:
+        """`spare`: so many are kept ready."""
         self._target = target
+        self._spare = spare
         self._heads = target.heads()
         self._loop = asyncio.get_running_loop()
         self._idle: list[Wire] = []
         self._all: set[Wire] = set()
         self._opening: set[asyncio.Task[None]] = set()
+        self._ahead = 0
+        """Under way to be spare ones."""
 
     async def warm(self, count: int) -> None:
-        """Open so many ahead. Raises OSError where the first cannot be."""
-        for _ in range(count):
-            self._idle.append(await self._open())
+        """Open so many ahead. Raises OSError where one cannot be."""
+        self._idle.append(await self._open())  # alone, so that one that nobody answers is told of at once
+        for since in range(1, max(count, self._spare), AT_ONCE):
+            several = range(since, min(since + AT_ONCE, max(count, self._spare)))
+            self._idle += await asyncio.gather(*(self._open() for _ in several))
 
     def send(self, request: Request, over: Over) -> tuple[float, Wire | Opening]:
         """The moment at which it was sent and by what; of one for which a connection must be opened first it is the
@@ -48,37 +61,57 @@ class Pool:
         data = message(self._heads[request.api], request)
         if self._idle:
             wire = self._idle.pop()
+            if len(self._idle) + self._ahead < self._spare:
+                self._ahead += 1
+                self._begin(self._open_spare())
             return wire.send(data, over), wire
         opening = Opening(over)
-        task = self._loop.create_task(self._send_anew(data, opening))
-        opening.task = task
+        opening.task = self._begin(self._send_anew(data, opening))
+        return monotonic(), opening
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
-        return monotonic(), opening
+        return task
+
+    async def _open_spare(self) -> None:
+        try:
+            self._idle.insert(0, await self._open())
+        except OSError:
+            pass  # the request that would have had it finds out
+        finally:
+            self._ahead -= 1
 
     async def _send_anew(self, data: bytes, opening: Opening) -> None:
         try:
-            async with asyncio.timeout(CONNECT_S_MAX):
-                opening.wire = await self._open()
-        except (OSError, TimeoutError) as error:
-            opening.over(None, f"cannot connect: {error or 'no answer'}")
+            opening.wire = await self._open()
+        except OSError as error:
+            opening.over(None, f"cannot connect: {error}")
             return
         opening.wire.send(data, opening.over)
 
     async def _open(self) -> Wire:
+        """Raises OSError."""
         target = self._target
+        name = target.host if target.tls else None
 
         def make() -> Wire:
             return Wire(self._idle.append, self._gone)
 
-        if target.socket is not None:
-            _, wire = await self._loop.create_unix_connection(
-                make, target.socket, ssl=target.tls, server_hostname=target.host if target.tls else None
-            )
-        else:
-            _, wire = await self._loop.create_connection(
-                make, target.address, target.port, ssl=target.tls, server_hostname=target.host if target.tls else None
-            )
+        try:
+            async with asyncio.timeout(CONNECT_S_MAX):
+                if target.socket is not None:
+                    connecting = self._loop.create_unix_connection(
+                        make, target.socket, ssl=target.tls, server_hostname=name
+                    )
+                else:
+                    connecting = self._loop.create_connection(
+                        make, target.address, target.port, ssl=target.tls, server_hostname=name
+                    )
+                _, wire = await connecting
+        except TimeoutError:
+            raise TimeoutError(f"no answer in {CONNECT_S_MAX:g} s") from None
         self._all.add(wire)
         return wire
 
