@@ -72,13 +72,13 @@ async def test_what_an_engine_answers_at_once_and_some_ahead_is_given_and_nobody
         await engines[0].answers(writer)
 
     engines[0].then = slow
-    world: World = await make_world(service(engines[0], slots=4, routing=holding(limit=2, wait=0.3)))
+    world: World = await make_world(service(engines[0], slots=4, routing=holding(limit=2, wait=1)))
     callers = [await client(world) for _ in range(9)]
     asked = [asyncio.ensure_future(each.ask(request())) for each in callers[:7]]
     [found] = world.gateway.registry.all()
-    await until(lambda: (at_once, found.waiting) == (5, 2), 10)
+    await until(lambda: (at_once, found.waiting) == (5, 2))
     asked += [asyncio.ensure_future(each.ask(request())) for each in callers[7:]]
-    await until(lambda: at_once == 9, 10)  # the queue was full, and then the others had waited for as long as may be
+    await until(lambda: at_once == 9)  # the queue was full, and then the others had waited for as long as may be
     may_end.set()
     assert [status for status, _, _ in await asyncio.gather(*asked)] == [200] * 9
 
@@ -95,7 +95,7 @@ async def test_plain_http_has_no_place_in_the_queue_of_a_model(make_world: Any, 
     world: World = await make_world(service(engines[0], slots=1))
     asked = [asyncio.ensure_future((await client(world)).ask(request())) for _ in range(3)]
     [found] = world.gateway.registry.all()
-    await until(lambda: found.waiting == 1, 10)
+    await until(lambda: found.waiting == 1)
     caller = await client(world)
     status, _, _ = await caller.ask(request(path="/health", method="GET", host="chat.boxes.test"))
     assert status == 200
