@@ -12,6 +12,7 @@ import click
 import pytest
 
 from skerry.cli.bench import bench
+from skerry.cli.bench_others import retold
 from skerry.cli.bench_words import lengths, load, scenario
 from skerry.cli.invocation import Invocation
 from skerry.errors import Invalid
@@ -34,12 +35,18 @@ def skerry(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
 THEIRS = {
     "vllm": "--backend openai-chat --base-url {url} --endpoint /v1/chat/completions --model m --dataset-name random "
     "--random-input-len 9 --random-output-len 5 --num-prompts 6 --request-rate inf --max-concurrency 3 --ignore-eos "
-    "--num-warmups 2 --goodput 'ttft:2000 e2el:9000' --seed 3 --result-dir {out}",
+    "--num-warmups 2 --goodput 'ttft:2000 e2el:9000' --seed 3 --result-dir {out} --save-result --disable-tqdm "
+    "--percentile-metrics ttft,tpot,itl,e2el --metric-percentiles=50,99 --temperature 0 --random-range-ratio 0.0",
     "aiperf": "-m m -u {url} --endpoint-type chat --streaming --concurrency 3 --request-count 6 --isl 9 --osl 5 "
-    "--warmup-request-count 2 --random-seed 3 --output-artifact-dir {out} --goodput 'time_to_first_token:2000'",
+    "--warmup-request-count 2 --random-seed 3 --output-artifact-dir {out} --goodput 'time_to_first_token:2000' "
+    "--ui none --osl-stddev 0",
     "guidellm": "--target {url} --model m --data prompt_tokens=9,output_tokens=5 --concurrency 3 --max-requests 6 "
     "--num-warmups 2 --output-path {out} --slo 'ttft<2s'",
-    "genai-bench": "--api-base {url} --api-key k --api-model-name m --task text-to-text --traffic-scenario 'D(9,5)' "
+    "guidellm 0.7": "--backend kind=openai_http,target={url},model=m --profile kind=concurrent,streams=3 "
+    "--constraint kind=max_requests,count=6 --data kind=synthetic_text,prompt_tokens=9,output_tokens=5 "
+    "--output kind=json,path={out}.json --seed kind=static,value=3 --num-warmups 2 --slo 'ttft<2s'",
+    "genai-bench": "--api-backend openai --api-base {url} --api-key k --api-model-name m --task text-to-text "
+    "--traffic-scenario 'D(9,5)' "
     "--num-concurrency 3 --max-requests-per-run 6 --max-time-per-run 1 --num-warmups 2 --experiment-base-dir {out} "
     "--slo 'ttft<2s'",
 }
@@ -80,6 +87,11 @@ def test_gates_and_repeated_runs(server: Server, tmp_path: Path, capsys: pytest.
         ("--url http://h:1 -m m --rate inf", "inf needs --concurrency or --requests"),
         ("--url http://h:1 -m m --rate 1 -n 1 --traffic-scenario X", "traffic-scenario: 'X' is not allowed"),
         ("--url http://h:1 -m m --rate 1 -n 1 --data a.xyz", "which kind"),
+        ("--model m --profile kind=sweep,sweep_size=5", "a sweep is `skerry bench sweep`"),
+        ("--model m --constraint kind=over_saturation", "known are max_requests and max_duration"),
+        ("--model m --ramp-up-strategy linear", "ramp-up-strategy: here, give `load:"),
+        ("--model m --temperature hot", "temperature: 'hot' is no number"),
+        ("--url http://h:1 -m m --rate 1 -n 1 --extra-body 5", "extra-body: '5' is not allowed; give a JSON object"),
         ("--url http://h:1 --service tiny -m m --rate 1 -n 1", "one of url, service and engine"),
     ],
 )
@@ -103,3 +115,21 @@ def test_lengths_of_others() -> None:
         "arrival": "gamma",
     }
     assert load({"rate": float("inf"), "requests": 7}) == {"requests": 7, "concurrency": 7}
+
+
+def test_what_others_say_in_several_words() -> None:
+    def one(line: str) -> str:
+        return shlex.join(retold(shlex.split(line)))
+
+    backend = '{"kind": "openai_http", "target": "http://h:1", "verify": false, "request_format": "/v1/completions"}'
+    assert one(f"--backend '{backend}'") == "--url http://h:1 --api /v1/completions --insecure"
+    assert one("--backend openai-chat") == "--backend openai-chat"
+    assert one("--profile kind=poisson,rate=5,warmup=2") == "--rate 5 --arrival poisson --warmup 2"
+    assert one("--profile=kind=throughput") == "--rate inf"
+    assert one("--data kind=csv_file,path=a.csv") == "--data a.csv"
+    assert one("--data kind=huggingface,source=d") == "--data hf:d"
+    assert one("--data a.jsonl --seed 5 --tokenizer t") == "--data a.jsonl --seed 5 --tokenizer t"
+    assert one("--host gpu1 --port 9 --save-result -m x") == "-m x --url http://gpu1:9"
+    assert one("--isl 100 --isl-stddev 10 --osl 5") == "--isl 'N(100,10)' --osl 5"
+    assert one("--random-input-len 100 --random-range-ratio 0.5") == "--isl 'U(50,150)'"
+    assert one("--top-p 0.9 --temperature 0") == """--extra-body '{"top_p": 0.9, "temperature": 0}'"""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skerry.cli.bench_options import body_of, load_options, overrides, plans_of, target_options
+from skerry.cli.bench_others import Retelling
 from skerry.cli.bench_target import reached
 from skerry.cli.bench_words import CONTEXT
 from skerry.cli.invocation import Invocation
@@ -39,7 +40,7 @@ def bench() -> None:
     """Measure a model server, or a service, under load."""
 
 
-@command("run", short_help="Send requests, and report how they were answered.", context_settings=CONTEXT)
+@command("run", short_help="Send requests, and report how they were answered.", cls=Retelling, context_settings=CONTEXT)
 @target_options
 @load_options
 @click.option("--slo", metavar="RULES", default="", help='Objectives: "ttft_p99<500ms, tpot_p90<50ms".')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -64,6 +64,7 @@ _TARGET = (
     click.option("--stream/--no-stream", default=True, help="Whether answers come in pieces [--stream]."),
     click.option("--api-key", metavar="KEY", help="Others of this machine see it; the variables are better."),
     click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="Sent with each. Repeat."),
+    click.option("--extra-body", metavar="JSON", help='Merged into each request: {"temperature": 0}.'),
     click.option("--ca", metavar="FILE", type=click.Path(), help="Certificates of authorities to trust, as PEM."),
     click.option("--insecure", is_flag=True, help="Take any certificate."),
 )
@@ -184,7 +185,22 @@ def body_of(invocation: Invocation, given: dict[str, Any], load: dict[str, Any] 
         "data": [data],
         "load": load,
     }
+    if given["extra_body"] is not None:
+        body["extra"] = _object(given["extra_body"])
     return reached(invocation, body)
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Raises Invalid."""
+    import json
+
+    try:
+        found: Any = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Invalid(f"extra-body: {text[:60]!r} is not allowed; give a JSON object", field="extra-body")
+    return cast("dict[str, Any]", found)
 
 
 def overrides(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
@@ -192,6 +208,8 @@ def overrides(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
     found = {name: given[name] for name in SAME if said(context, name)}
     if given["headers"] or given["api_key"]:
         found["headers"] = headers_of(given["headers"], given["api_key"])
+    if given["extra_body"] is not None:
+        found["extra"] = _object(given["extra_body"])
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skerry.cli.bench_options import body_of, plans_of, target_options
+from skerry.cli.bench_others import Retelling
 from skerry.cli.bench_words import CONTEXT
 from skerry.cli.invocation import Invocation
 from skerry.cli.options import DURATION, command
@@ -23,7 +24,9 @@ LOADS_MAX = 100
 LOAD = click.FloatRange(0, 1_000_000, min_open=True)
 
 
-@command("find", short_help="Find the highest rate at which objectives are kept.", context_settings=CONTEXT)
+@command(
+    "find", short_help="Find the highest rate at which objectives are kept.", cls=Retelling, context_settings=CONTEXT
+)
 @target_options
 @click.option("--slo", metavar="RULES", required=True, help='Such as "ttft_p99<500ms, tpot_p90<50ms".')
 @click.option("--of", type=click.Choice(["rate", "concurrency"]), default="rate", help="What is searched [rate].")
@@ -78,7 +81,10 @@ def find(
 
 
 @command(
-    "sweep", short_help="Measure at several rates or numbers of users, and find the knee.", context_settings=CONTEXT
+    "sweep",
+    short_help="Measure at several rates or numbers of users, and find the knee.",
+    cls=Retelling,
+    context_settings=CONTEXT,
 )
 @target_options
 @click.option("--rates", metavar="N,N,…", help="Requests a second, one run each.")

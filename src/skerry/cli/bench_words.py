@@ -1,6 +1,7 @@
 """What other tools call what is asked here, so that a command line of theirs needs little change.
 
-vLLM's `bench serve`, AIPerf, guidellm before 0.7 and genai-bench. Help shows our names alone.
+vLLM's `bench serve`, AIPerf, guidellm and genai-bench. Help shows our names alone; `bench_others.py` has what differs
+in more than its name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ NAMES = {
     "api": "endpoint-type task backend endpoint",
     "tokenizer": "processor model-tokenizer",
     "header": "headers",
+    "extra-body": "additional-request-params",
     "socket": "unix-socket",
     "metrics-url": "server-metrics",
     "input-tokens": "isl random-input-len synthetic-input-tokens-mean prompt-input-tokens-mean",
@@ -31,10 +33,10 @@ NAMES = {
     "burstiness": "arrival-smoothness",
     "concurrency": "max-concurrency num-concurrency",
     "duration": "benchmark-duration max-seconds",
-    "requests": "num-prompts request-count max-requests max-requests-per-run",
+    "requests": "num-prompts request-count num-requests max-requests max-requests-per-run",
     "trace": "fixed-schedule",
     "trace-speed": "fixed-schedule-speedup",
-    "warmup-requests": "num-warmups warmup-request-count",
+    "warmup-requests": "num-warmups warmup-request-count num-warmup-requests",
     "timeout": "request-timeout-seconds",
     "workers": "num-workers workers-max",
     "seed": "random-seed",
@@ -42,7 +44,7 @@ NAMES = {
     "out": "result-dir output-artifact-dir artifact-dir output-path experiment-base-dir",
     "stream": "streaming",
     # Values of --api and --arrival
-    "chat": "openai-chat text-to-text image-text-to-text /v1/chat/completions",
+    "chat": "openai-chat chat_completions text-to-text image-text-to-text /v1/chat/completions",
     "completions": "openai vllm /v1/completions",
     "embeddings": "openai-embeddings text-to-embeddings /v1/embeddings",
     "rerank": "rankings text-to-rerank vllm-rerank /v1/rerank",
