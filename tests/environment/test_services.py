@@ -115,6 +115,17 @@ def test_services_wait_for_each_other_but_not_in_a_circle(tmp_path: Path) -> Non
         loaded(tmp_path, TEXT.replace("sandboxes:", box))
 
 
+def test_two_do_not_answer_to_one_name(tmp_path: Path) -> None:
+    other = "  embed: {image: 'debian:12', port: 80, models: [tiny, shop-web]}\n"
+    with pytest.raises(Problems) as wrong:
+        loaded(tmp_path, TEXT + "    models: [tiny]\n" + other)
+    said = str(wrong.value)
+    assert "services.embed.models[0]: tiny is what web answers to already" in said
+    assert "services.embed.models[1]: shop-web is what web answers to already" in said
+    with pytest.raises(Problems, match=r"services.web.depends_on\[0\]: give the name of what it waits for"):
+        loaded(tmp_path, TEXT.replace("{db: healthy}", "[[db]]"))
+
+
 def test_what_it_names_is_there(tmp_path: Path) -> None:
     text = TEXT.replace("{db: healthy}", "{dp: healthy}").replace("  web:", "  db:")
     with pytest.raises(Problems) as wrong:

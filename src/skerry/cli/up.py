@@ -160,7 +160,8 @@ def _agree(invocation: Invocation, opened: Opened, made: Plan, yes: bool) -> Non
 
 
 def _tell(invocation: Invocation, opened: Opened, made: Plan, ended: list[Progress]) -> None:
-    failed = [one for one in ended if one.phase in (Phase.FAILED, Phase.SKIPPED)]
+    # One that was made, and did not become what another waits for, has an error too.
+    failed = [one for one in ended if one.phase in (Phase.FAILED, Phase.SKIPPED) or one.error is not None]
     output = invocation.output
     if output.json:
         output.emit([_wire(one) for one in ended])
@@ -176,7 +177,9 @@ def _tell(invocation: Invocation, opened: Opened, made: Plan, ended: list[Progre
 
 def _failure(failed: list[Progress]) -> SkerryError:
     """One sentence for each, the first's kind for the exit code."""
-    errors = [told_of(title(one.step), one.error or Failed(one.now)) for one in failed if one.phase is Phase.FAILED]
+    errors = [
+        told_of(title(one.step), one.error or Failed(one.now)) for one in failed if one.phase is not Phase.SKIPPED
+    ]
     skipped = ", ".join(title(one.step) for one in failed if one.phase is Phase.SKIPPED)
     if len(errors) == 1 and not skipped:
         return errors[0]

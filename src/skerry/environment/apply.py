@@ -107,7 +107,7 @@ class Apply:
             failed = self._await(one)
             if failed:
                 one.error = Failed(f"not tried, because of {failed}")
-                self._move(one, Phase.SKIPPED, f"{failed} failed")
+                self._move(one, Phase.SKIPPED, one.error.say)
                 return
             self._carry_out(one, lambda: self._act(one))
         finally:

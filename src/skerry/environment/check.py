@@ -34,17 +34,12 @@ def check(environment: Environment, folder: FilePath, outside: Mapping[str, str]
     yield from check_services(environment, folder, outside)
 
 
-def own_name(environment: Environment, key: str, given: str | None) -> str:
-    """What an object of the file is called on the server."""
-    return given or f"{environment.name}-{key}"
-
-
 def _names(environment: Environment) -> Found:
     for section in ("sandboxes", "networks", "volumes", "models", "queues", "jobs", "services"):
         seen: dict[str, str] = {}
         for key, declared in getattr(environment, section).items():
             external = getattr(declared, "external", False)
-            name = declared.name or (key if external else own_name(environment, key, None))
+            name = declared.name or (key if external else environment.own_name(key, None))
             if len(name) > NAME_LENGTH_MAX:
                 yield (
                     (section, key),

@@ -45,4 +45,16 @@ def check_services(environment: Environment, folder: Path, outside: Mapping[str,
             if join.name not in environment.networks:
                 say = f"there is no network {join.name!r} in this file" + did_you_mean(join.name, environment.networks)
                 yield (*path, "networks", number, "name"), f"{say}; declare it in networks"
+    yield from _answering(environment)
     yield from loops("services", environment.services)
+
+
+def _answering(environment: Environment) -> Found:
+    """What clients give as `model` says which service they mean."""
+    taken = {environment.own_name(key, service.name): key for key, service in environment.services.items()}
+    for key, service in environment.services.items():
+        given = [(("models", number), model) for number, model in enumerate(service.models)]
+        for path, model in [*given, *((("adapters", model), model) for model in service.adapters)]:
+            owner = taken.setdefault(model, key)
+            if owner != key:
+                yield ("services", key, *path), f"{model} is what {owner} answers to already"

@@ -119,8 +119,7 @@ def _depends_on(value: Value, path: Path, tell: Told) -> Value:
     if isinstance(value.data, str):
         return _fields({value.data: "started"}, value)
     if isinstance(value.data, list):
-        items = listing(value)
-        return Value({str(item.data): Value("started", item.place) for item in items}, value.place)
+        return _named(value, path, tell, "started")
     made: dict[str, Value] = {}
     for name, one in mapping(value).items():
         wish = mapping(one).get("condition", one)
@@ -196,9 +195,18 @@ def _after(value: Value, path: Path, tell: Told) -> Value:
     """[fetch] or fetch -> {fetch: null}: that it has succeeded, or of a sandbox that it has started."""
     if isinstance(value.data, str):
         return _fields({value.data: None}, value)
-    if isinstance(value.data, list):
-        return Value({str(item.data): Value(None, item.place) for item in listing(value)}, value.place)
-    return value
+    return _named(value, path, tell, None) if isinstance(value.data, list) else value
+
+
+def _named(value: Value, path: Path, tell: Told, meant: str | None) -> Value:
+    """A list of names, each with what is `meant` where nothing is said."""
+    made: dict[str, Value] = {}
+    for number, item in enumerate(listing(value)):
+        if isinstance(item.data, str):
+            made[item.data] = Value(meant, item.place)
+        else:
+            tell(item, (*path, number), "give the name of what it waits for, or {NAME: what must be so of it}")
+    return Value(made, value.place)
 
 
 def _retry(value: Value, path: Path, tell: Told) -> Value:

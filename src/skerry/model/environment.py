@@ -300,6 +300,10 @@ class Environment(Frozen):
     jobs: Annotated[dict[Name, DeclaredJob], Field(max_length=DECLARED_MAX)] = {}
     services: Annotated[dict[Name, DeclaredService], Field(max_length=DECLARED_MAX)] = {}
 
+    def own_name(self, key: str, given: str | None) -> str:
+        """What an object of the file is called on the server."""
+        return given or f"{self.name}-{key}"
+
 
 def step_names(steps: list[Provisioner]) -> list[str]:
     """What each is called: by its own name, else by its place."""
