@@ -50,8 +50,9 @@ def test_what_is_wrong_is_told_with_the_file_and_the_path_in_it(tmp_path: Path, 
         "models: [{name: x, model_path: /m, service: {port: 80}}, {name: X, model_path: /m, service: {port: 80}}]"
     )
     assert skerry(*words, str(file)).err == f"error: {file}: models: two of them would be service x\n"
-    file.write_text("models: [{name: 'x y', model_path: /m, service: {port: 80}}]")
+    file.write_text("models: [{name: x, model_path: m, service: {port: 80}}]")
     said = skerry(*words, str(file)).err
-    assert said.startswith(f"error: {file}: models[0].name: 'x y' is not allowed; ")
+    assert said.startswith(f"error: {file}: models[0].model_path: 'm' is not allowed; expected an absolute")
+    file.write_text("models: [{name: 'x y', model_path: /m, service: {port: 80}}]")
     with pytest.raises(Invalid, match=r"^memory: "):
         bodies(file, None, {"image": "debian:12", "memory": "much", "models": ["x"]})

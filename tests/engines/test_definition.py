@@ -62,6 +62,14 @@ def test_the_example_of_the_blog() -> None:
     assert found.env == {"BACKEND_MODEL_NAME": "KoAlpaca-5.8B-model", "BACKEND_MODEL_PATH": "/models/KoAlpaca-5.8B"}
 
 
+def test_a_name_for_people_is_no_name_for_clients() -> None:
+    """One of a catalog's: clients give the service's name, and the server inside finds its own."""
+    text = BLOG.replace("KoAlpaca-5.8B-model", "Simple HTTP Server (v2)")
+    (spec,) = services(text, "debian:12", {"env": {"A": "1"}})
+    assert (spec.name, spec.models) == ("simple-http-server-v2", [])
+    assert spec.env == {"BACKEND_MODEL_NAME": "Simple HTTP Server (v2)", "A": "1"}
+
+
 def test_all_fields_and_their_defaults() -> None:
     spec = one(
         """

@@ -23,6 +23,8 @@ GOES_ON = 'name=$1; "$@" || echo "$name ended with $?, which is not taken for a 
 WRITES = 'file=$1 mode=$2; shift 2; {{ [ $# = 0 ] || printf "{line}" "$@"; }} {arrow} "$file" && chmod "$mode" "$file"'
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+"""Names that clients can give as `model`. By others a model has its service's name, and its own in the environment."""
 OURS = {"models[0]": "name", "model": "model_path", "command": "service.start_command"}
 """Fields of a service -> those of a model definition that they are read from under another name."""
 
@@ -133,19 +135,22 @@ def _service(model: Model, path: str, image: str, more: Mapping[str, Any]) -> Se
         _step(action, known, f"{path}.service.pre_start_actions[{at}]")
         for at, action in enumerate(service.pre_start_actions)
     ]
-    spec = {
+    is_plain = _PLAIN.fullmatch(model.name) is not None
+    spec: dict[str, Any] = {
         "name": name_of(model.name),
         "engine": EngineName.COMMAND,
         "image": image,
         "command": _command(service, model.model_path, f"{path}.service.start_command"),
         "prepare": steps,
         "model": model.model_path,
-        "models": [model.name],
+        "models": [model.name] if is_plain else [],
+        "env": {} if is_plain else {"BACKEND_MODEL_NAME": model.name},
         "port": service.port,
         "health": _health(service.health_check, f"{path}.service.health_check"),
     }
     try:
-        return ServiceSpec.model_validate({**spec, **more})
+        env = {**spec["env"], **more.get("env", {})}
+        return ServiceSpec.model_validate({**spec, **more, "env": env})
     except ValidationError as error:
         found = explain(error, ServiceSpec)
         if found.field is not None and found.field.partition(".")[0].partition("[")[0] in more:
