@@ -106,7 +106,9 @@ def test_list_show_tasks_logs(skerry: Skerry) -> None:
     refused = skerry("job", "rm", "sweep")
     assert (refused.code, "cancel it first" in refused.err) == (4, True)
     assert skerry("job", "cancel", "sweep").out == "sweep is cancelled\n"
-    assert skerry("job", "rm", "sweep").out == "sweep deleted\n"
+    ended = skerry("job", "rm", "none", "sweep")
+    assert (ended.out, ended.code) == ("sweep deleted\n", 3), "one that is not there keeps no other from its turn"
+    assert "'none'" in ended.err
 
 
 def test_waiting_ends_as_the_job_did(skerry: Skerry, control: FakeControl, tmp_path: Path) -> None:

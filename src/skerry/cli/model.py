@@ -18,6 +18,7 @@ from skerry.cli.table import Entry
 from skerry.client import flows
 from skerry.client.call import Call
 from skerry.client.calls import models as calls
+from skerry.errors import AlreadyExists
 
 _IN = "Commands"
 _HERE = "skerry.cli.model:"
@@ -94,7 +95,8 @@ def convert(invocation: Invocation, model: str, form: str, kind: str, name: str 
 def package(invocation: Invocation, name: str, file: str) -> None:
     """Make the model NAME as a Modelfile says: FROM, ADAPTER, TEMPLATE, SYSTEM, PARAMETER, LICENSE.
 
-    FROM and ADAPTER take a model that is here, a source as for `pull`, or a folder that the server shares.
+    One of that name is changed, if it is of the same FROM and ADAPTER. These take a model that is here, a source as for
+    `pull`, or a folder that the server shares.
 
     \b
       FROM qwen2.5-0.5b-instruct
@@ -106,7 +108,15 @@ def package(invocation: Invocation, name: str, file: str) -> None:
 
     given = read_modelfile(Path(file))
     source, adapters = given.pop("source"), [_adapter(invocation, each) for each in given.pop("adapters", [])]
-    _make(invocation, name, lambda: calls.create(source, name=name, adapters=adapters, **given))
+    try:
+        _make(invocation, name, lambda: calls.create(source, name=name, adapters=adapters, **given))
+    except AlreadyExists:
+        there = invocation.ask(calls.get(name))
+        if (there["source"], there["adapters"], there["convert"]) != (source, adapters, None):
+            raise
+        said = {field: given.get(field) for field in ("template", "system", "parameters", "license")}
+        body = invocation.ask(calls.update(name, said))
+        invocation.output.one(body, f"{name} says something else now")
 
 
 def _adapter(invocation: Invocation, source: str) -> str:

@@ -86,9 +86,9 @@ def hint_for(invocation: Invocation, error: SkerryError) -> str:
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         if close:
             return f"; did you mean {' or '.join(repr(match) for match in close)}?"
+        if f"{noun} list" in error.say or f"{noun} pull" in error.say:
+            return ""
         if noun == "image":
-            if "image pull" in error.say:
-                return ""
             return "; `skerry image list` shows those here, `skerry image pull` and `build` bring more"
         if noun in ("job", "model", "network", "node", "queue", "secret", "service", "volume"):
             return f"; `skerry {noun} list` shows those that exist"
