@@ -322,6 +322,11 @@ async def test_at_zero_one_is_kept_stopped_and_started_by_who_asks(desk: Desk) -
     slept = await desk.get()
     assert (slept.wanted, slept.status, slept.reason) == (0, Health.HEALTHY, "it sleeps: the next request wakes it")
     assert slept.wanted_reason == "nobody has asked for it for 1 s"
+    assert desk.cloud.control is not None
+    scaling = desk.cloud.control.reconcilers.scale_services
+    await desk.until(lambda service: scaling.why(service) == "nobody has asked for it")
+    with pytest.raises(Conflict, match="replicas: service web is scaled by itself, from 0 to 3"):
+        await desk.update(replicas=2)
     route = await desk.route()
     assert (route.replicas, route.wakes) == ([], True)
     for _ in range(3):

@@ -166,5 +166,5 @@ def _refused(status: int, body: bytes) -> SkerryError:
     try:
         say = str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        say = f"the service answered with status {status}"
+        say = f"the service answered with status {status}, and not as a model server does"
     return KINDS.get(status, Failed)(say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from skerry.cli.service_options import service_from, service_options
 from skerry.client import flows
 from skerry.client.call import Call
 from skerry.client.calls import services as calls
+from skerry.errors import Failed, SkerryError
 
 wait_option = click.option("--wait/--no-wait", default=True, help="Return when it is so, or cannot be [wait].")
 
@@ -67,7 +69,10 @@ def create(
     if name is None:
         raise click.UsageError("Missing argument 'NAME'.")
     body["name"] = name
-    made = _settled(invocation, lambda wait_s: calls.create(body, wait_s), wait)
+    try:
+        made = _settled(invocation, lambda wait_s: calls.create(body, wait_s), wait)
+    except Failed as error:
+        raise advised(invocation, name, error) from None
     invocation.output.one(made, _told(made))
     if not invocation.output.json and not invocation.output.quiet:
         invocation.output.note(f"it is at {made['url']}")
@@ -161,6 +166,15 @@ def delete(invocation: Invocation, services: tuple[str, ...], yes: bool, now: bo
         services,
         lambda ref: invocation.run(flows.settle(lambda wait_s: calls.delete(ref, now=now, wait_s=wait_s))),
     )
+
+
+def advised(invocation: Invocation, name: str, error: Failed) -> Failed:
+    """Where it is there all the same: whose it is, and how more is found out."""
+    with suppress(SkerryError):
+        invocation.ask(calls.get(name))
+        more = f"it stays; `skerry service logs {name}` and `skerry explain {name}` say more"
+        return Failed(f"{name}: {error.say}; {more}", because=error.because)
+    return error
 
 
 def _settled(invocation: Invocation, make: Callable[[float], Call[Any]], wait: bool) -> Any:

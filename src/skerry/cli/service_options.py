@@ -55,6 +55,7 @@ _OPTIONS = (
     click.option(
         "--target", multiple=True, metavar="SIGNAL=N", help=f"What a replica should have: {', '.join(SIGNALS)}. Repeat."
     ),
+    click.option("--no-scaling", is_flag=True, help="As many as --replicas says, and not by itself any more."),
     click.option("--idle", **_TIME, help="With --minimum 0: asleep after so long without a request [5m]."),
     click.option("--health", metavar="PATH", help="It is healthy when this path answers [somebody listens]."),
     click.option("--health-interval", **_TIME, help="Between two looks [10s]."),
@@ -132,6 +133,10 @@ def service_from(command: tuple[str, ...], options: dict[str, Any]) -> dict[str,
         "networks": [join_from_text(text) for text in options.pop("join")],
         "network": None if network is None else {"enabled": network},
     }
+    if options.pop("no_scaling"):
+        if found["scaling"]:
+            raise click.UsageError("--no-scaling: give it, or what it is to be scaled by, and not both")
+        body["scaling"] = None
     if (public := options.pop("public")) is not None:
         body["public"] = public
     return body | {name: value for name, value in found.items() if value}

@@ -159,7 +159,9 @@ class Control:
                 ).router(),
                 ArchiveRoutes(store, waiter, self.agent, self._importing).router(),
                 ImageRoutes(store, waiter, self.reconcilers.create_images).router(),
-                ExplainRoutes(store, self.reconcilers.place_sandboxes.why_waiting).router(),
+                ExplainRoutes(
+                    store, self.reconcilers.place_sandboxes.why_waiting, self.reconcilers.scale_services.why
+                ).router(),
                 OperationRoutes(store, waiter).router(),
                 EventRoutes(store, waiter).router(),
                 KeyRoutes(store, self._keys).router(),
@@ -180,6 +182,7 @@ class Control:
                     store,
                     waiter,
                     self.traffic,
+                    self.reconcilers.scale_services.why,
                     settings,
                     why_never=self._why_never,
                     shares=Shares(settings.data_dir, settings.share),

@@ -222,7 +222,9 @@ class Reconcilers:
         make = MakeReplicas(sandboxes_max=settings.sandboxes_max)
         wake = self._wake.settle_services
         settling = SettleServices(self._store, self._clock, news, self._traffic, make, wake)
-        scaling = ScaleServices(self._store, self._traffic, self._exchange, self._wake.scale_services)
+        scaling = self.scale_services = ScaleServices(
+            self._store, self._traffic, self._exchange, self._wake.scale_services
+        )
         return [
             (settling, wake, SOON_S),
             (scaling, self._wake.scale_services, LOOK_EVERY_S),

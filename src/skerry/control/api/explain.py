@@ -23,14 +23,17 @@ from skerry.store.transaction import PROJECT, Transaction
 
 WhyWaiting = Callable[[str], Awaitable[Wait | None]]
 """Of a sandbox, by id: what the scheduler's newest decision says of it."""
+WhySoMany = Callable[[Service], str | None]
+"""Of a service: why it is to have as many replicas as it is now. None: as its record says."""
 SINCE_DAYS = 30
 SEATS_MAX = 10
 
 
 class ExplainRoutes:
-    def __init__(self, store: Store, why_waiting: WhyWaiting) -> None:
+    def __init__(self, store: Store, why_waiting: WhyWaiting, why_so_many: WhySoMany) -> None:
         self._store = store
         self._why_waiting = why_waiting
+        self._why_so_many = why_so_many
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", tags=["explain"])
@@ -41,10 +44,28 @@ class ExplainRoutes:
     async def explain(self, ref: str) -> Response:
         """Of a sandbox, a job or a service: by id or name, looked for in this order."""
         async with self._store.read() as tx:
-            found, waiting = await _found(tx, ref)
+            found, waiting = await self._found(tx, ref)
         if waiting is not None:
             found = found.model_copy(update={"waiting": await self._why_waiting(waiting)})
         return one(found)
+
+    async def _found(self, tx: Transaction, ref: str) -> tuple[Explanation, str | None]:
+        """And the id of the first sandbox of it that waits."""
+        for look in (_of_sandbox, _of_job, self._of_service):
+            with suppress(NotFound):
+                return await look(tx, ref)
+        raise NotFound(f"there is no sandbox, job or service {ref!r}")
+
+    async def _of_service(self, tx: Transaction, ref: str) -> tuple[Explanation, str | None]:
+        service = await tx.services.find(ref, PROJECT)
+        boxes = await tx.sandboxes.of_service(service.id)
+        pending = [box.id for box in boxes if box.state is S.PENDING]
+        placed = [box.id for box in boxes if box.state in HOLDS_PLACE]
+        found = await _explained(tx, "service", service, service.status.value, len(pending), placed[:SEATS_MAX])
+        because = self._why_so_many(service) or service.wanted_reason
+        now = service.model_copy(update={"wanted_reason": because})
+        says = told(now, shown(now, boxes, {}, tx.now))
+        return found.model_copy(update={"says": says}), pending[0] if pending else None
 
     async def usage(
         self,
@@ -61,14 +82,6 @@ class ExplainRoutes:
         return one(Usage(by=by, since=start, until=now, items=items))
 
 
-async def _found(tx: Transaction, ref: str) -> tuple[Explanation, str | None]:
-    """And the id of the first sandbox of it that waits."""
-    for look in (_of_sandbox, _of_job, _of_service):
-        with suppress(NotFound):
-            return await look(tx, ref)
-    raise NotFound(f"there is no sandbox, job or service {ref!r}")
-
-
 async def _of_sandbox(tx: Transaction, ref: str) -> tuple[Explanation, str | None]:
     sandbox = await tx.sandboxes.find(ref, PROJECT)
     waits = sandbox.state is S.PENDING
@@ -81,16 +94,6 @@ async def _of_job(tx: Transaction, ref: str) -> tuple[Explanation, str | None]:
     pending, placed = await tx.ledger.of_job(job.id)
     found = await _explained(tx, "job", job, job.state.value, len(pending), placed[:SEATS_MAX])
     return found, await tx.ledger.first_waiting(job.id)
-
-
-async def _of_service(tx: Transaction, ref: str) -> tuple[Explanation, str | None]:
-    service = await tx.services.find(ref, PROJECT)
-    boxes = await tx.sandboxes.of_service(service.id)
-    pending = [box.id for box in boxes if box.state is S.PENDING]
-    placed = [box.id for box in boxes if box.state in HOLDS_PLACE]
-    found = await _explained(tx, "service", service, service.status.value, len(pending), placed[:SEATS_MAX])
-    says = told(service, shown(service, boxes, {}, tx.now))
-    return found.model_copy(update={"says": says}), pending[0] if pending else None
 
 
 async def _explained(

@@ -27,6 +27,7 @@ from skerry.control.api.answers import (
     waiting_responses,
 )
 from skerry.control.api.caller import Caller
+from skerry.control.api.explain import WhySoMany
 from skerry.control.intents import services
 from skerry.control.intents.capacity import WhyNever
 from skerry.control.traffic_book import TrafficBook
@@ -53,6 +54,7 @@ class ServiceRoutes:
         store: Store,
         waiter: Waiter,
         book: TrafficBook,
+        why_so_many: WhySoMany,
         settings: Settings,
         *,
         why_never: WhyNever,
@@ -61,6 +63,7 @@ class ServiceRoutes:
         self._store = store
         self._waiter = waiter
         self._book = book
+        self._why_so_many = why_so_many
         self._settings = settings
         self._why_never = why_never
         self._shares = shares
@@ -202,4 +205,5 @@ class ServiceRoutes:
 
     def _with_traffic(self, service: Service) -> Service:
         url = f"{self._settings.url_scheme}://{service.name}.{self._settings.url_place}/"
-        return service.model_copy(update={"signals": self._book.signals(service.id), "url": url})
+        why = self._why_so_many(service) or service.wanted_reason
+        return service.model_copy(update={"signals": self._book.signals(service.id), "url": url, "wanted_reason": why})

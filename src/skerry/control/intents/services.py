@@ -24,7 +24,7 @@ from skerry.model.operation import Operation
 from skerry.model.replica import Role
 from skerry.model.rollout import Phase, Rollout, RolloutAction, RolloutRequest, RolloutStatus
 from skerry.model.sandbox import SandboxSpec
-from skerry.model.scaling import Signal
+from skerry.model.scaling import Scaling, Signal
 from skerry.model.service import Health, Revision, ScaleRequest, Service, ServiceSpec, ServiceState
 from skerry.model.service_update import ServiceUpdate
 from skerry.store.transaction import Transaction
@@ -200,6 +200,8 @@ async def update(
         spec = wanted.spec_after(service.spec)
     except ValidationError as error:
         raise explain(error, ServiceSpec) from None
+    if spec.scaling is not None and wanted.replicas is not None and "scaling" not in wanted.model_fields_set:
+        raise _by_itself(service, spec.scaling)
     if spec == service.spec:
         return service
     _check_targets(spec)
@@ -277,11 +279,7 @@ async def scale(tx: Transaction, service: Service, asked: ScaleRequest) -> Servi
         bounds = {name: value for name, value in given.items() if value is not None}
         return await update(tx, service, ServiceUpdate.model_validate({"scaling": bounds}))
     if spec.scaling is not None:
-        raise Conflict(
-            f"service {service.name} is scaled by itself, from {spec.scaling.minimum} to {spec.scaling.maximum}: "
-            "change these bounds, or end that by an update with scaling null",
-            field="replicas",
-        )
+        raise _by_itself(service, spec.scaling)
     if bool(spec.roles) is not (asked.role is not None):
         named = ", ".join(role.value for role in spec.roles)
         say = f"role: give one of {named}" if spec.roles else "role: its replicas have none"
@@ -291,6 +289,14 @@ async def scale(tx: Transaction, service: Service, asked: ScaleRequest) -> Servi
             raise Invalid(f"role: service {service.name} has no {asked.role.value} replicas", field="role")
         return await update(tx, service, ServiceUpdate(roles={**spec.roles, asked.role: asked.replicas}))
     return await update(tx, service, ServiceUpdate(replicas=asked.replicas))
+
+
+def _by_itself(service: Service, scaling: Scaling) -> Conflict:
+    return Conflict(
+        f"replicas: service {service.name} is scaled by itself, from {scaling.minimum} to {scaling.maximum}: change "
+        f"these bounds, or end that with: skerry service update {service.name} --no-scaling",
+        field="replicas",
+    )
 
 
 async def roll(tx: Transaction, service: Service, asked: RolloutRequest) -> Service:

@@ -28,12 +28,20 @@ class ScaleServices:
         self._exchange = exchange
         self._wakeup = wakeup
         self._memories: dict[str, Memory] = {}
+        self._said: dict[str, Wish] = {}
+        """Id of a service -> the newest."""
         book.listen(self._hear)
 
     def _hear(self, report: TrafficReport) -> None:
         """Somebody is held: at once, not at the next look."""
         if any(each.wanted for each in report.services):
             self._wakeup.set()
+
+    def why(self, service: Service) -> str | None:
+        """Why it is to have as many replicas as it is, by the newest look: what its record says was so when that became
+        their number. None: it is not looked at."""
+        wished = self._said.get(service.id)
+        return wished.say if wished is not None and wished.replicas == service.wanted else None
 
     async def step(self) -> None:
         async with self._store.read() as tx:
@@ -42,6 +50,7 @@ class ScaleServices:
         # After the services: what made another control program change one of them is known here before it is judged.
         await self._exchange.hear()
         self._memories = {each.id: self._memories.get(each.id, Memory()) for each in found}
+        self._said = {each.id: self._said[each.id] for each in found if each.id in self._said}
         for service in found:
             assert service.spec.scaling is not None
             asked_at, held_at = self._book.asked_at(service.id), self._book.wanted_at(service.id)
@@ -63,7 +72,7 @@ class ScaleServices:
                     unseen=self._book.unseen(service.id),
                 )
             )
-            self._memories[service.id] = wished.memory
+            self._memories[service.id], self._said[service.id] = wished.memory, wished
             fewer_unseen = wished.replicas < service.wanted and not self._book.hears_all()
             changes = (wished.replicas, wished.unknown) != (service.wanted, service.unknown)
             if changes and not fewer_unseen:

@@ -57,6 +57,8 @@ def wish(asked: Asked) -> Wish:
     chosen = raw
     if raw > asked.current > 0:
         chosen, say = _more(asked, raw, say)
+    elif raw < asked.current == max(low, 1):
+        chosen, say = asked.current, f"{say}; {asked.current} is the least" + (f" ({scheduled})" if scheduled else "")
     elif raw < asked.current:
         chosen, say = _fewer(asked, memory, raw, say, down_after_s)
         if chosen < asked.current:  # the rest is kept as long again
