@@ -23,7 +23,7 @@ from skerry.settings import Settings
 from tests import machine
 
 READY_S_MAX = 60.0
-GONE_S_MAX = 10.0
+GONE_S_MAX = 30.0
 BOOTSTRAPS_MAX = 3
 CACHE = Path("/var/tmp/skerry-test")
 SITE = Path(__file__).parent / "faults" / "site"
@@ -242,7 +242,7 @@ class Server:
             if child is not None and child.poll() is None:
                 child.terminate()
                 try:
-                    child.wait(15)
+                    child.wait(60)
                 except subprocess.TimeoutExpired:
                     child.kill()
                     child.wait()

@@ -133,7 +133,6 @@ def kill_replica(server: Server, number: str) -> None:
             continue
 
 
-@pytest.mark.timeout(180)
 def test_nothing_is_lost_that_had_not_begun(server: Server) -> None:
     server.start("gateway")
     given = ["--image", IMAGE, "--port", "8080", "--replicas", "2", "--policy", "round-robin", "--public", "--json"]

@@ -17,7 +17,7 @@ from skerry.store.transaction import PROJECT
 from tests.reconcile.conftest import Cloud
 from tests.reconcile.fake_world import Fault
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 VERBS = ("start", "stop", "restore", "delete", "checkpoint", "delete_checkpoint", "image")
 VOLUME_VERBS = ("create_volume", "resize_volume", "delete_volume")

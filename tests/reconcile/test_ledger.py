@@ -24,7 +24,7 @@ from tests.reconcile.conftest import Cloud
 from tests.reconcile.fake_world import Fault
 from tests.reconcile.test_jobs import Jobs
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 
 async def test_a_place_that_was_lost_at_once_is_free_again(cloud: Cloud) -> None:

@@ -30,7 +30,7 @@ from tests.reconcile.test_jobs import Jobs
 from tests.reconcile.test_services import Desk, revisions
 from tests.store.postgres import cluster, create_database
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")

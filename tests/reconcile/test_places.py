@@ -14,7 +14,7 @@ from skerry.scheduler.ledger import check
 from skerry.scheduler.snapshot import Snapshot
 from tests.reconcile.conftest import Cloud
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.anyio
 
 
 async def evict(cloud: Cloud, sandbox: Sandbox) -> None:

@@ -10,7 +10,7 @@ from skerry.model.exec import STDERR, STDOUT
 from skerry.runtime.contract import ExecPlan, OnOutput, Process, Runtime, StartPlan
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 POLL_S = 0.01
 
 
