@@ -86,9 +86,9 @@ class Gateway:
                 log,
                 clock.monotonic_s,
             )
-        self._web_door = WebDoor(self.registry, entrants)
-        self._web_guests = WebGuests(str(settings.streams_socket))
         allowances = Allowances(self._reporter.gateway, self.control, clock.monotonic_s)
+        self._web_door = WebDoor(self.registry, entrants, allowances)
+        self._web_guests = WebGuests(str(settings.streams_socket))
         self._reporter.on_heard = allowances.heard
         self.services = Services(
             self.registry,

@@ -34,6 +34,9 @@ class Visit(NamedTuple):
     probe: bool = False
     """It only wants to know whether somebody answers: nobody is woken, or kept awake, for that."""
 
+    def left(self) -> None:
+        return None  # nothing is counted of it
+
 
 class Control(Protocol):
     async def project_of(self, key: str) -> str | None: ...

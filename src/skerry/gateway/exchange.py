@@ -46,6 +46,10 @@ class Visited(Protocol):
         """Token and expiry to hand on."""
         ...
 
+    def left(self) -> None:
+        """The request is over, and so is the tunnel where it became one."""
+        ...
+
 
 V = TypeVar("V", bound=Visited)
 W = TypeVar("W", bound=Visited, covariant=True)
@@ -129,6 +133,8 @@ class Exchange(Generic[V]):
             self._refuse(error, None)
         finally:
             self._put_back()
+            if self._visit is not None:
+                self._visit.left()
 
     def _check(self) -> None:
         """Raises what is wrong with the request itself."""

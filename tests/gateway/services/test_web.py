@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from skerry.gateway.services.journal import Journal
-from skerry.model.token import Scope
-from skerry.model.traffic import Access
+from skerry.model.token import Limits, Scope
+from skerry.model.traffic import Access, Take, Taken
 from tests.gateway.conftest import KEY, TOKEN
 from tests.gateway.services.conftest import ANSWER, Engine, client, request, service
 
@@ -99,6 +99,62 @@ async def test_a_websocket_goes_to_one_replica(make_world: Any, engines: list[En
     async with asyncio.timeout(30):
         while world.gateway.registry.all()[0].in_flight:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+
+async def test_requests_of_a_minute_are_counted_with_those_to_models_and_tokens_are_not(
+    make_world: Any, engines: list[Engine]
+) -> None:
+    world = await make_world(service(engines[0]))
+    left = 3
+
+    def take(take: Take) -> Taken:
+        nonlocal left
+        given = min(take.requests, left)
+        left -= given
+        return Taken(requests=given, tokens=0, concurrency=0, for_s=60, resets_s=30, spent=True)
+
+    world.taken = take
+    limits = Limits(requests_per_minute=3)
+    world.access[TOKEN] = Access(project="default", client="ann", id="tk-1", limits=limits)
+    caller = await client(world)
+    page = request(method="GET", path="/", host=HOST, key=TOKEN)
+    found = [await caller.ask(sent) for sent in (page, request(key=TOKEN), page, page)]
+    assert [status for status, _, _ in found] == [200, 200, 200, 429]
+    assert "\r\nRetry-After: 30\r\n" in found[-1][1]
+    budget = Limits(budget_tokens=10)  # spent, which is nothing to a page
+    world.access[TOKEN.replace("c", "d")] = Access(project="default", client="bob", id="tk-2", limits=budget)
+    assert (await caller.ask(request(method="GET", path="/", host=HOST, key=TOKEN.replace("c", "d"))))[0] == 200
+
+
+async def test_a_websocket_is_one_of_those_at_once_as_long_as_it_is_open(
+    make_world: Any, engines: list[Engine]
+) -> None:
+    async def then(writer: asyncio.StreamWriter) -> None:
+        if "Upgrade: websocket" not in engines[0].heads[-1]:
+            await engines[0].answers(writer)
+            return
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+        await asyncio.sleep(60)
+
+    engines[0].then = then
+    world = await make_world(service(engines[0]))
+    world.taken = lambda take: Taken(requests=0, tokens=0, concurrency=min(take.concurrency, 1), for_s=60)
+    limits = Limits(concurrency=1)
+    world.access[TOKEN] = Access(project="default", client="ann", id="tk-1", limits=limits)
+    page = request(method="GET", path="/", host=HOST, key=TOKEN)
+    caller = await client(world)
+    assert [(await caller.ask(page))[0] for _ in range(3)] == [200] * 3
+    _, writer = opened = await world.open()
+    writer.write(
+        request(None, "Connection: Upgrade", "Upgrade: websocket", method="GET", path="/ws", host=HOST, key=TOKEN)
+    )
+    async with asyncio.timeout(10):
+        assert await opened[0].readuntil(b"hello")
+    assert (await caller.ask(page))[0] == 429
+    writer.close()
+    async with asyncio.timeout(10):
+        while (await caller.ask(page))[0] == 429:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_one_that_is_down_is_passed_over(make_world: Any, engines: list[Engine]) -> None:

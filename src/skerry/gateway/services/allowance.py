@@ -66,6 +66,7 @@ class Allowance:
 
     def learn(self, limits: Limits) -> None:
         self.limits = limits
+        self.counts_requests = limits.requests_per_minute is not None or limits.concurrency is not None
         self.counts_tokens = limits.tokens_per_minute is not None or limits.budget_tokens is not None
 
     # Asked by requests
@@ -117,7 +118,7 @@ class Allowance:
         tokens = asker.tokens_expected if self.counts_tokens else 0
         if limits.requests_per_minute is not None and self._requests < 1:
             return False
-        if self.counts_tokens and self._tokens < tokens:
+        if tokens and self._tokens < tokens:
             return False
         if limits.concurrency is not None and self._running >= self._concurrency:
             return False
@@ -204,7 +205,7 @@ class Allowance:
         if down is not None:
             return down
         spent = LimitReached("the budget of this token is spent; ask its owner for more", field="budget")
-        if told.spent:
+        if told.spent and asker.tokens_expected:
             return spent
         if told.budget_left is not None and told.budget_left + max(0, self._tokens) < asker.tokens_expected:
             say = (

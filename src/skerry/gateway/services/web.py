@@ -12,6 +12,8 @@ from skerry.gateway.request import Request
 from skerry.gateway.routing.contract import Ask, Choice
 from skerry.gateway.services.access import Entrants
 from skerry.gateway.services.admission import check_access
+from skerry.gateway.services.allowance import Allowances
+from skerry.gateway.services.entry import Entry
 from skerry.gateway.services.head import session_of, token_of
 from skerry.gateway.services.registry import Registry
 from skerry.gateway.services.replica import WAKE_S_MAX, Replica
@@ -30,30 +32,45 @@ class WebVisit:
     service: Service
     access: Access | None
     session: str
+    entry: Entry | None = None
+    """What it takes of its token's limits, where there are any."""
     cookie: None = None
     replica: Replica | None = None
     """Chosen, and not reached yet."""
+
+    def left(self) -> None:
+        if self.entry is not None:
+            self.entry.leave()
 
 
 class WebDoor:
     """Who may come in to a service by its host name: everybody where it is public, else whoever shows a token."""
 
-    def __init__(self, registry: Registry, entrants: Entrants) -> None:
+    def __init__(self, registry: Registry, entrants: Entrants, allowances: Allowances) -> None:
         self._registry = registry
         self._entrants = entrants
+        self._allowances = allowances
 
     def now_s(self) -> float:
         return 0.0  # for cookies, of which there are none
 
     async def admit_to(self, label: str, request: Request) -> WebVisit:
-        """Raises NotFound, Unauthenticated, Forbidden, Unavailable."""
+        """Raises NotFound, Unauthenticated, Forbidden, LimitReached, Unavailable."""
         token = token_of(request.headers)
         access = None if token is None else await self._access(token)
         service = self._registry.named(label, access)
         if service is None:
             raise Unauthenticated(f"service {label} is private: send a key or a token of its project")
         check_access(service, access, Scope.HTTP)
-        return WebVisit(service, access, session_of(request.headers))
+        return WebVisit(service, access, session_of(request.headers), await self._entry(access))
+
+    async def _entry(self, access: Access | None) -> Entry | None:
+        allowance = self._allowances.of(access) if access is not None else None
+        if allowance is None or not allowance.counts_requests:
+            return None
+        entry = Entry(allowance)
+        await entry.enter()
+        return entry
 
     async def _access(self, token: str) -> Access:
         entry = self._entrants.entry(token)
