@@ -115,13 +115,18 @@ def test_services_wait_for_each_other_but_not_in_a_circle(tmp_path: Path) -> Non
         loaded(tmp_path, TEXT.replace("sandboxes:", box))
 
 
-def test_two_do_not_answer_to_one_name(tmp_path: Path) -> None:
+def test_what_the_server_would_refuse_when_half_of_it_stands_is_refused_before(tmp_path: Path) -> None:
     other = "  embed: {image: 'debian:12', port: 80, models: [tiny, shop-web]}\n"
     with pytest.raises(Problems) as wrong:
         loaded(tmp_path, TEXT + "    models: [tiny]\n" + other)
     said = str(wrong.value)
     assert "services.embed.models[0]: tiny is what web answers to already" in said
     assert "services.embed.models[1]: shop-web is what web answers to already" in said
+    options = "    engine: vllm\n    options: {max-num-seqs: lots}\n"
+    with pytest.raises(Problems, match=r"services.web.options.max-num-seqs: 'lots' is not allowed"):
+        loaded(tmp_path, TEXT + options)
+    with pytest.raises(Problems, match=r"services.web.options.max-num: there is no such field"):
+        loaded(tmp_path, TEXT + options.replace("max-num-seqs", "max-num"))
     with pytest.raises(Problems, match=r"services.web.depends_on\[0\]: give the name of what it waits for"):
         loaded(tmp_path, TEXT.replace("{db: healthy}", "[[db]]"))
 

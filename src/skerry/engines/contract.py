@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from pydantic import BaseModel
-
+from skerry.engines.options import EngineOptions
 from skerry.model.service import EngineName, HealthCheck, Role, ServiceSpec
 from skerry.model.weights import ModelCard
 
@@ -92,7 +91,7 @@ class Engine(Protocol):
     def name(self) -> EngineName: ...
 
     @property
-    def options(self) -> type[BaseModel]:
+    def options(self) -> type[EngineOptions]:
         """What `options` of a service may have; `skerry service create --help` shows what its fields say."""
         ...
 

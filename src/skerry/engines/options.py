@@ -67,9 +67,14 @@ class EngineOptions(Frozen):
 O = TypeVar("O", bound=EngineOptions)  # noqa: E741
 
 
+def plain(name: str) -> str:
+    """As a field is called, of how a command line has it."""
+    return name.lstrip("-").replace("-", "_")
+
+
 def read(model: type[O], spec: ServiceSpec, defaults: Mapping[str, Any] | None = None) -> O:
     """`max-model-len` is `max_model_len`. Raises Invalid with the path of the option and what is allowed."""
-    given = {name.lstrip("-").replace("-", "_"): value for name, value in spec.options.items()}
+    given = {plain(name): value for name, value in spec.options.items()}
     known = {name: value for name, value in (defaults or {}).items() if value is not None}
     try:
         return model.model_validate({**known, **given})

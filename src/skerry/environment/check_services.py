@@ -7,7 +7,8 @@ from pathlib import Path
 
 from skerry.environment.check_jobs import OF_JOBS, Found, of_sandbox
 from skerry.environment.check_loops import loops
-from skerry.model.environment import Environment, Need
+from skerry.errors import Invalid
+from skerry.model.environment import DeclaredService, Environment, Need
 from skerry.model.nearness import did_you_mean
 
 
@@ -20,6 +21,7 @@ def check_services(environment: Environment, folder: Path, outside: Mapping[str,
                 yield path, f"a {noun} is called {key} too, and commands would not know which is meant"
         if service.folder is not None and not (folder / service.folder).is_dir():
             yield (*path, "folder"), f"{folder / service.folder} is no folder"
+        yield from _options(path, service)
         for needed, need in service.depends_on.items():
             at = (*path, "depends_on", needed)
             if needed in environment.sandboxes:
@@ -47,6 +49,21 @@ def check_services(environment: Environment, folder: Path, outside: Mapping[str,
                 yield (*path, "networks", number, "name"), f"{say}; declare it in networks"
     yield from _answering(environment)
     yield from loops("services", environment.services)
+
+
+def _options(path: tuple[str, str], service: DeclaredService) -> Found:
+    """By the engine, which the server asks too, but only when half of the file may stand."""
+    if not service.options:
+        return
+    from skerry.engines.catalog import engine  # most files have none, and need not wait for its import
+    from skerry.engines.options import plain, read
+
+    try:
+        read(engine(service.engine).options, service)
+    except Invalid as error:
+        field = error.field or "options"
+        inside = [name for name in service.options if plain(name) in field.split(".")[1:]]
+        yield (*path, "options", *inside), error.say.removeprefix(f"{field}: ")
 
 
 def _answering(environment: Environment) -> Found:
