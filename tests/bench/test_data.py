@@ -126,6 +126,22 @@ def test_rows_sharegpt_and_logs(tmp_path: Path) -> None:
     ]
 
 
+def test_who_asks_and_with_which_headers(tmp_path: Path) -> None:
+    own = {"Authorization": "Bearer b"}
+    rows = lines(tmp_path / "a.jsonl", {"prompt": "x", "user": "a"}, {"prompt": "y", "user_id": 7, "headers": own})
+    logged = lines(tmp_path / "d.log", {"body": {"messages": [], "user": "c"}}, {"body": {"prompt": ""}, "user": "d"})
+    found = sent(plan([{"kind": "jsonl", "path": rows}]))
+    assert [(request.user, dict(request.headers), body["user"]) for request, body in found] == [
+        ("a", {}, "a"),
+        ("7", own, "7"),
+    ]
+    assert [request.user for request, _ in sent(plan([{"kind": "log", "path": logged}]))] == ["c", "d"]
+    for wrong in ("a: b", {"a": "b\r\nc: d"}, {"a:b": "c"}):
+        broken = lines(tmp_path / "b.jsonl", {"prompt": "x", "headers": wrong})
+        with pytest.raises(Invalid, match="row 1: headers are names and values on one line each"):
+            sent(plan([{"kind": "jsonl", "path": broken}]))
+
+
 def test_scenarios_are_mixed_by_weight_whatever_the_workers(tmp_path: Path) -> None:
     data = [{"name": "a", "weight": 3}, {"name": "b", "output_tokens": "5"}]
     wanted = plan(data, {"concurrency": 10, "requests": 400})

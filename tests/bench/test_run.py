@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from skerry.bench.contract import Fault, Record
@@ -119,3 +120,15 @@ def test_what_a_request_does_not_have_is_not_measured() -> None:
         assert values_of(name, frame).tolist() == values, name
     assert values_of("ntpot", frame).tolist() == [2.0, 1 / 9]
     assert summarize(frame).rates["error_rate"] == pytest.approx(1 / 3)
+
+
+def test_fairness_is_over_users_where_they_are_known_and_one_who_had_nothing_counts() -> None:
+    def asked(user: str, tokens: int, fault: Fault | None = None) -> Record:
+        return Record(0, user=user, sent_s=1.0, first_s=1.5, ended_s=2.0, output_tokens=tokens, fault=fault)
+
+    alike = [asked("a", 4), asked("b", 4)]
+    assert summarize(frame_of(alike)).rates["fairness"] == 1.0
+    rates = summarize(frame_of([*alike, asked("c", 4, Fault.CLOSED)])).rates
+    assert (rates["fairness"], rates["users"]) == (pytest.approx(2 / 3), 3)
+    assert "users" not in summarize(frame_of([asked("", 4)])).rates
+    assert [record.user for record in frame_of(alike).take(np.array([1, 0]))] == ["b", "a"]

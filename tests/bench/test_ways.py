@@ -176,3 +176,21 @@ def test_an_engine_is_called_in_this_process_or_in_each_of_several(
             asked(wrong)
     with pytest.raises(Invalid, match="give one of url, service and engine"):
         plan("http://h:1", engine="own_engine:Engine")
+
+
+def test_a_plug_in_is_found_by_its_name_in_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pip leaves it: a module, and beside it what says that it is one."""
+    (tmp_path / "plugged_engine.py").write_text(ENGINE)
+    about = tmp_path / "plugged_engine-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged-engine\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[skerry.bench.engines]\nplugged = plugged_engine:Engine\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    where = {"engine": "plugged", "model": "m", "data": [{"output_tokens": "3"}]}
+    for workers in (1, 2):
+        load = {"concurrency": 2, "requests": 4}
+        found = run(read_here(Plan, {**where, "load": load, "workers": workers}))
+        assert [(record.fault, record.output_tokens) for record in found] == [(None, 3)] * 4
+    with pytest.raises(Invalid, match=r"no plug-in is called so; give MODULE:OBJECT or one of \['plugged'\]"):
+        run(read_here(Plan, {**where, "engine": "other", "load": {"concurrency": 1, "requests": 1}}))

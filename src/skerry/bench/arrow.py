@@ -90,6 +90,7 @@ def write_records(path: Path, frame: Frame) -> None:
         **{name: frame[name] for name in (*COUNTS, *MOMENTS)},
         "fault": [None if fault < 0 else str(FAULTS[fault]) for fault in faults],
         "scenario": [frame.scenarios[at] for at in frame.scenario.tolist()],
+        "user": [frame.users[at] for at in frame.user.tolist()],
         "say": [frame.says.get(row, "") for row in rows],
         "text": [frame.texts.get(row, "") for row in rows],
         "times_s": times,

@@ -53,6 +53,8 @@ class Request:
     session: int = -1
     turn: int = 0
     scenario: str = ""
+    user: str = ""
+    """Who asks, where the data says."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -99,6 +101,7 @@ class Record:
     text: str = ""
     """Kept only for conversations, whose next turn needs it, and where it was asked for."""
     worker: int = 0
+    user: str = ""
 
     @property
     def ok(self) -> bool:

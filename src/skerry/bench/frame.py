@@ -54,6 +54,8 @@ class Gathering:
         self._faults = array("b")
         self._scenarios: dict[str, int] = {}
         self._scenario = array("H")
+        self._users: dict[str, int] = {}
+        self._user = array("I")
         self._ends = array("q", (0,))
         self._ticks = array("I")
         self._times = array("d")
@@ -67,6 +69,7 @@ class Gathering:
         self._counts.extend(_counts_of(record))
         self._faults.append(-1 if record.fault is None else FAULTS.index(record.fault))
         self._scenario.append(self._scenarios.setdefault(record.scenario, len(self._scenarios)))
+        self._user.append(self._users.setdefault(record.user, len(self._users)))
         sent_s = record.sent_s
         self._times.extend([at_s - sent_s for at_s in record.times_s])
         self._ends.append(self._ends[-1] + len(record.times_s))
@@ -93,6 +96,8 @@ class Gathering:
             _array(self._faults, np.int8),
             _array(self._scenario, np.uint16),
             tuple(self._scenarios),
+            _array(self._user, np.uint32),
+            tuple(self._users),
             _array(self._ends, np.int64),
             _array(self._ticks, np.uint32),
             self._says,
@@ -109,6 +114,8 @@ class Frame:
     """-1: it succeeded; else the index in FAULTS."""
     scenario: npt.NDArray[np.uint16]
     scenarios: tuple[str, ...]
+    user: npt.NDArray[np.uint32]
+    users: tuple[str, ...]
     ends: npt.NDArray[np.int64]
     """Ticks of row n are those from ends[n] to ends[n + 1]."""
     ticks: npt.NDArray[np.uint32]
@@ -141,6 +148,8 @@ class Frame:
             self.faults[order],
             self.scenario[order],
             self.scenarios,
+            self.user[order],
+            self.users,
             ends,
             ticks,
             {at[row]: say for row, say in self.says.items() if row in at},
@@ -163,7 +172,7 @@ class Frame:
         for at, (row, about) in enumerate(zip(range(since, until), zip(*values, strict=True), strict=True)):
             record = Record(**dict(zip((*MOMENTS, *COUNTS), about, strict=True)))
             record.counted = bool(record.counted)
-            record.scenario = self.scenarios[self.scenario[row]]
+            record.scenario, record.user = self.scenarios[self.scenario[row]], self.users[self.user[row]]
             record.fault = None if self.faults[row] < 0 else FAULTS[self.faults[row]]
             record.say, record.text = self.says.get(row, ""), self.texts.get(row, "")
             record.times_s.frombytes((self.ticks[ends[at] : ends[at + 1]] * TICK_S + record.sent_s).tobytes())

@@ -136,6 +136,7 @@ class Driver:
             sent_s=now_s,
             input_tokens=request.input_tokens,
             worker=self._worker,
+            user=request.user,
         )
         self._under_way[request.number] = (request, record)
 

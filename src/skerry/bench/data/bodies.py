@@ -52,6 +52,8 @@ class Form:
                 body["input"] = turn.text
         if self.api in (Api.CHAT, Api.COMPLETIONS, Api.RESPONSES):
             body |= self._generation(turn)
+        if conversation.user and self.api is not Api.RERANK:
+            body["user"] = conversation.user
         return _written({**body, **(self.extra or {})}).encode()
 
     def _generation(self, turn: Turn) -> dict[str, Any]:

@@ -34,6 +34,10 @@ class Conversation:
     """Of a single turn, in the place of its text."""
     raw: Sequence[bytes] = field(default=())
     """Bodies as they were logged, one for each turn: sent as they are."""
+    user: str = ""
+    """Who asks; sent as OpenAI's field of that name."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of each of its requests, beside those of the run: a user's own key, perhaps."""
 
 
 class Source(Protocol):

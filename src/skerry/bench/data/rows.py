@@ -19,6 +19,7 @@ from skerry.errors import Invalid
 PROMPTS = ("prompt", "text", "text_input", "input", "question", "instruction")
 OUTPUTS = ("output_tokens", "max_tokens", "max_completion_tokens", "output_length", "output_len", "expected_output_len")
 TIMES = ("timestamp", "time", "at", "TIMESTAMP", "Timestamp", "ts")
+USERS = ("user", "user_id", "tenant")
 BODIES = ("body", "request", "payload", "request_body")
 Fields = Mapping[str, Any]
 
@@ -82,6 +83,18 @@ def moment_s(value: Any) -> float:
     return (when - datetime.fromtimestamp(0, when.tzinfo)).total_seconds() + float(f"0.{digits or 0}")
 
 
+def headers_of(row: Fields, path: Path, number: int) -> dict[str, str]:
+    """Of a row's own requests. Raises Invalid."""
+    given = row.get("headers")
+    if not given:
+        return {}
+    fields: Fields = cast(Fields, given) if isinstance(given, dict) else {}
+    found = {str(name): str(value) for name, value in fields.items()}
+    if not found or any(set("\r\n\0") & set(name + value) or ":" in name for name, value in found.items()):
+        raise Invalid(f"{path}, row {number}: headers are names and values on one line each", field="data.path")
+    return found
+
+
 @dataclass(frozen=True)
 class Rows:
     """`prompt` or `messages` and what else is known of it, a request each."""
@@ -114,7 +127,14 @@ class Rows:
                 say += "; give sharegpt:PATH for its conversations" if row.get("conversations") else ""
                 raise Invalid(say, field="data.path")
             turn = Turn(str(text or ""), self.writer.count(str(text or "")), output, at_s=at_s)
-            yield Conversation([turn], str(row.get("system") or ""), scenario=self.scenario, messages=messages or ())
+            yield Conversation(
+                [turn],
+                str(row.get("system") or ""),
+                scenario=self.scenario,
+                messages=messages or (),
+                user=str(first_of(row, USERS) or ""),
+                headers=headers_of(row, self.path, number),
+            )
 
 
 @dataclass(frozen=True)
@@ -179,4 +199,9 @@ class Log:
             if at_s is not None:
                 began_s = at_s if began_s is None else began_s
                 at_s = max(0.0, at_s - began_s)
-            yield Conversation([Turn("", at_s=at_s)], scenario=self.scenario, raw=[raw.encode()])
+            user = first_of(row, USERS) or (first_of(cast(Fields, body), USERS) if isinstance(body, dict) else None)
+            headers = headers_of(row, self.path, number) if body is not row else {}
+            turn = Turn("", at_s=at_s)
+            yield Conversation(
+                [turn], scenario=self.scenario, raw=[raw.encode()], user=str(user or ""), headers=headers
+            )

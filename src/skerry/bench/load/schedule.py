@@ -144,6 +144,8 @@ class Load:
             session=talk.session,
             turn=at,
             scenario=conversation.scenario,
+            user=conversation.user,
+            headers=conversation.headers,
         )
 
     def due_s(self) -> float | None:

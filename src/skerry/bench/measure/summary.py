@@ -34,7 +34,8 @@ class Summary:
     """What the commonest failures said."""
     rates: dict[str, float]
     """requests_per_second, input_/output_/total_tokens_per_second, error_rate, goodput (requests per second that keep
-    all objectives), goodput_share, concurrency_mean, concurrency_max, cached_share, fairness."""
+    all objectives), goodput_share, concurrency_mean, concurrency_max, cached_share, fairness, and users, where the data
+    says who asks."""
     metrics: dict[str, Spread]
     objectives: tuple[Kept, ...] = ()
     scenarios: dict[str, Summary] = field(default_factory=dict[str, "Summary"])
@@ -83,7 +84,7 @@ def _rates(frame: Frame, seconds: float) -> dict[str, float]:
         "concurrency_mean": float((frame["ended_s"] - frame["sent_s"]).sum()) * per_s,
         "concurrency_max": float(at_once(frame)[1].max()),
         "cached_share": int(frame["cached_tokens"][ok].sum()) / inputs if inputs else 0.0,
-        "fairness": _fairness(frame.take(ok)),
+        **_fairness(frame),
     }
 
 
@@ -95,14 +96,17 @@ def at_once(frame: Frame) -> tuple[Floats, Floats]:
     return moments[order], np.cumsum(steps[order])
 
 
-def _fairness(good: Frame) -> float:
-    """Jain's index over sessions' tokens per second of being answered: 1 all alike, 1/n one has it all (Jain, Chiu,
-    Hawe, DEC-TR-301, 1984)."""
-    _, who = np.unique(good["session"], return_inverse=True)
-    seconds = np.bincount(who, good["ended_s"] - good["sent_s"])
-    tokens = np.bincount(who, good["output_tokens"])
+def _fairness(frame: Frame) -> dict[str, float]:
+    """Jain's index over tokens per second of waiting: 1 all alike, 1/n one has it all (Jain, Chiu, Hawe, DEC-TR-301,
+    1984). Of users where the data says who asks, and then one who had nothing counts too; else of conversations."""
+    users = len(np.unique(frame.user)) if any(frame.users) else 0
+    rows = frame if users else frame.take(frame.ok)
+    _, who = np.unique(rows.user if users else rows["session"], return_inverse=True)
+    seconds = np.bincount(who, rows["ended_s"] - rows["sent_s"])
+    tokens = np.bincount(who, np.where(rows.ok, rows["output_tokens"], 0))
     shares = tokens[seconds > 0] / seconds[seconds > 0]
-    return float(shares.sum() ** 2 / (len(shares) * (shares**2).sum())) if shares.any() else 1.0
+    found = float(shares.sum() ** 2 / (len(shares) * (shares**2).sum())) if shares.any() else 1.0
+    return {"fairness": found, "users": float(users)} if users else {"fairness": found}
 
 
 def _kept(objective: Objective, frame: Frame, rates: dict[str, float]) -> Kept:

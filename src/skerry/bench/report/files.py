@@ -52,12 +52,12 @@ def leave(folder: Path, plan: Plan, summary: Summary, frame: Frame) -> None:
                 write_record(out, record)
     with (folder / "requests.csv").open("w", newline="") as out:
         rows = csv.writer(out)
-        rows.writerow(["number", "worker", "scenario", "session", "turn", "status", "fault", "sent_s", *ONE])
+        rows.writerow(["number", "worker", "scenario", "user", "session", "turn", "status", "fault", "sent_s", *ONE])
         values = [compute(frame) for compute in ONE.values()]
         for row, record in enumerate(frame):
             cells = ["" if np.isnan(each[row]) or not record.ok else f"{each[row]:.6f}" for each in values]
-            about = [record.number, record.worker, record.scenario, record.session, record.turn, record.status]
-            rows.writerow([*about, record.fault or "", f"{record.sent_s:.6f}", *cells])
+            about = [record.number, record.worker, record.scenario, record.user, record.session, record.turn]
+            rows.writerow([*about, record.status, record.fault or "", f"{record.sent_s:.6f}", *cells])
     (folder / "summary.md").write_text(words(summary))
 
 

@@ -30,7 +30,8 @@ def head(summary: Summary) -> list[tuple[str, str]]:
     if rates.get("cached_share"):
         found.append(("cached", f"{rates['cached_share']:.1%} of prompt tokens"))
     if (fairness := rates.get("fairness", 1.0)) < FAIR:
-        found.append(("fairness", f"{fairness:.3f} over conversations (Jain's index: 1 where all are served alike)"))
+        whom = f"{rates['users']:,.0f} users" if "users" in rates else "conversations"
+        found.append(("fairness", f"{fairness:.3f} over {whom} (Jain's index: 1 where all are served alike)"))
     if "joules_per_token" in rates:
         found.append(("energy", f"{number(rates['joules_per_token'])} J for a token out"))
     if "cost_per_million_tokens" in rates:
