@@ -176,6 +176,12 @@ OPTION_HABITS: dict[tuple[str, str], str] = {
     ("job", "--time"): "--max-duration TIME is what it takes at most, --timeout TIME ends it",
     ("job", "--wrap"): "-c LINE",
     ("reload", "--provision"): "run `skerry provision` after it",
+    ("service", "--autoscale"): "--minimum N and --maximum N; --no-scaling ends it",
+    ("service", "--min-replicas"): "--minimum",
+    ("service", "--max-replicas"): "--maximum",
+    ("service", "--revision"): "--to",
+    ("up", "--dry-run"): "`skerry plan` shows what it would do",
+    ("up", "--plan"): "`skerry plan` shows what it would do",
     ("up", "-d"): "it ends when all is made, which runs on",
     ("up", "--detach"): "it ends when all is made, which runs on",
     (
