@@ -2,7 +2,8 @@
 
     wait         prompts ahead of it there, at the speed at which that replica was seen to read them
     + prefill    of what is not cached there, times (1 + others / sharers)
-    + eviction   of what it pushes out there, by how likely that is asked for again, times (16 + others)
+    + eviction   of what it pushes out there, by how likely that is asked for again, times (16 + others), at the mean
+                 speed of all where it is quicker: what a quick replica has forgotten may be read by a slow one
     + load       of who is answered there and comes back
 
 `others` is who waits behind it: a second of work that a cache would have saved is a second more for everybody in the
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from skerry.gateway.routing.attention import uncached
 from skerry.gateway.routing.contract import BLOCK_TOKENS, Ask, Candidate, Choice
 from skerry.gateway.routing.predicting import Outlook, Predicting
 from skerry.gateway.routing.prefix_index import PrefixIndex
@@ -75,19 +77,22 @@ class Auto(Predicting):
     def _costs(
         self, ask: Ask, candidates: Sequence[Candidate], outlooks: Sequence[Outlook], now_s: float
     ) -> list[float]:
-        pending = sum(candidate.prefill_tokens for candidate in candidates) / len(candidates)
-        others = min(OTHERS_MAX, OTHERS_LEAST + OTHERS_EACH * pending / self.uncached_tokens)
+        pending = sum(self.ahead(candidate) for candidate in candidates) / len(candidates)
+        others = min(OTHERS_MAX, OTHERS_LEAST + OTHERS_EACH * pending / self.usual_work)
         prefill_times = 1 + others / self._sharers(ask, candidates, outlooks)
-        come_back = COMES_BACK * self.uncached_tokens
+        come_back = COMES_BACK * self.usual_work
+        fleet_s = self._speeds.fleet_s_per_token
         mean_s = sum(outlook.wait_s for outlook in outlooks) / len(outlooks)
         even = EVEN * (others / OTHERS_MAX) ** 2
         costs: list[float] = []
-        for candidate, (_, wait_s, prefill_s) in zip(candidates, outlooks, strict=True):
+        for candidate, (matched, wait_s, prefill_s) in zip(candidates, outlooks, strict=True):
             if wait_s > mean_s:
                 wait_s += even * wait_s * (wait_s / mean_s - 1)
-            evicted = (OTHERS_LATER + others) * GROWS * self._pushed_out(candidate, now_s)
-            come_back_s = come_back * self._speeds.s_per_token(candidate)
-            costs.append(wait_s + prefill_s * (prefill_times + evicted) + come_back_s * candidate.in_flight)
+            s_per_token = self._speeds.s_per_token(candidate)
+            pushed_out = uncached(ask, matched) * GROWS * self._pushed_out(candidate, now_s)
+            evicted_s = pushed_out * max(s_per_token, fleet_s) * (OTHERS_LATER + others)
+            come_back_s = come_back * s_per_token * candidate.in_flight
+            costs.append(wait_s + prefill_s * prefill_times + evicted_s + come_back_s)
         return costs
 
     def _pushed_out(self, candidate: Candidate, now_s: float) -> float:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from skerry.gateway.routing.attention import uncached
 from skerry.gateway.routing.auto import Auto
 from skerry.gateway.routing.contract import Ask, Candidate, Choice
 from skerry.gateway.routing.load import load
-from skerry.gateway.routing.predicting import Predicting, uncached
+from skerry.gateway.routing.predicting import Predicting
 
 APART_TOKENS: Final = 512
 """Not cached: fewer are computed where they are answered. To send a cache takes some milliseconds, as these do."""
