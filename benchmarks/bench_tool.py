@@ -108,8 +108,8 @@ def one_round(side: Side, quick: Program, paced: Program, part: int) -> None:
     # Others are asked a quarter at once, or a round of theirs would take minutes.
     fewer = part * (1 if side.tool in (OURS, PLAIN) else 4)
     capacity(side, quick, REQUESTS // fewer)
-    accuracy(side, paced, Ask(3000 // part, rate=RATE), "rate")
-    accuracy(side, paced, Ask(3000 // part, concurrency=MANY_USERS), "users")
+    accuracy(side, paced, Ask(1500 // part, rate=RATE), "rate")
+    accuracy(side, paced, Ask(1500 // part, concurrency=MANY_USERS), "users")
     drift(side, paced, 1000 // part)
 
 
@@ -178,7 +178,7 @@ def figures(sides: list[Side], rounds: int) -> None:
 
 
 def main() -> None:
-    chosen = arguments(5, __doc__)
+    chosen = arguments(3, __doc__)
     rounds, part = (1, 8) if chosen.quick else (chosen.rounds, 1)
     sides = start()
     quick, paced = exact_mock(), exact_mock(first_ms=FIRST_MS, each_ms=EACH_MS)

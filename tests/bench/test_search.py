@@ -89,6 +89,13 @@ def test_what_differs_is_told_from_what_seems_to() -> None:
     assert ranks_p(np.ones(5), np.ones(5)) == 1.0
 
 
+def test_of_few_samples_nothing_is_told_of_their_end() -> None:
+    chance = np.random.default_rng(0)
+    few, many = chance.normal(1.0, 0.01, 299), chance.normal(2.0, 0.01, 1000)
+    assert [each.is_real for each in differences(few, many)] == [True, False]
+    assert [each.is_real for each in differences(chance.normal(1.0, 0.01, 300), many)] == [True, True]
+
+
 def test_repeated_runs_have_an_interval() -> None:
     runs = [summarize(frame_of([record(at, ttft_s) for at in range(20)])) for ttft_s in (0.1, 0.12, 0.14)]
     found = intervals(runs)["ttft_p50"]

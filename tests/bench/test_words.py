@@ -79,6 +79,16 @@ def test_gates_and_repeated_runs(server: Server, tmp_path: Path, capsys: pytest.
     assert "95 % confidence" in (tmp_path / "summary.md").read_text()
 
 
+def test_data_that_ends_early_is_told_or_begins_anew(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "x"}\n' * 2)
+    line = f"run --url http://127.0.0.1:{server.port} -m m --concurrency 1 -n 3 --data {tmp_path / 'a.jsonl'}"
+    bench.main(shlex.split(line), obj=Invocation({}), standalone_mode=False)
+    assert "the data ended after 2 of 3 requests" in capsys.readouterr().err
+    assert skerry(f"{line} --data-repeat", capsys)[1]["summary"]["requests"] == 3
+
+
 @pytest.mark.parametrize(
     ("flags", "say"),
     [

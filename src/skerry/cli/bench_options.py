@@ -94,6 +94,7 @@ _DATA = (
         metavar="[KIND:]FILE",
         help="Requests of a file or folder: jsonl, csv, parquet, arrow, hf, sharegpt, log, mooncake, azure or bailian.",
     ),
+    click.option("--data-repeat", is_flag=True, help="A file that ends begins anew, except with --trace."),
     click.option("--prompt-column", metavar="NAME", help="Of the file's rows [prompt, text, question and the like]."),
     click.option("--tokenizer", metavar="PATH", help="tokenizer.json, or a model's name on the hub, for exact counts."),
     click.option("--dataset", type=click.Choice(list(DATASETS)), hidden=True),
@@ -168,6 +169,8 @@ def body_of(invocation: Invocation, given: dict[str, Any], load: dict[str, Any] 
         data |= bench_words.scenario(given["traffic_scenario"])
     if given["data"] is not None:
         data |= bench_words.lengths(given["data"]) or file_of(given["data"], DATASETS.get(given["dataset"] or ""))
+    if given["data_repeat"]:
+        data["repeat"] = True
     if given["prompt_column"] is not None:
         data["prompt_column"] = given["prompt_column"]
     if load is None:

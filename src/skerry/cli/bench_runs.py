@@ -53,6 +53,7 @@ class Runs:
         wanted = objectives(plan.slo) if plan.slo else ()
         with Watch(plan.metrics_url, gpus=is_here(plan)) as watch, view.live(self._invocation, plan) as told:
             frame = send(plan, told)
+        view.warn(output, plan, len(frame), watch.samples)
         kept = counted(plan, frame)
         summary = summarize(kept, wanted)
         tokens_per_s = summary.rates.get("total_tokens_per_second")

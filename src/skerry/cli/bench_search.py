@@ -78,6 +78,8 @@ def find(
     if best is None:
         invocation.output.note(f"even at {trials[-1].load:.3g} they are not kept")
         raise click.exceptions.Exit(NOT_FOUND)
+    if best.load >= most:
+        invocation.output.note(f"they are kept up to --most {most:g}; what is above was not tried")
 
 
 @command(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
 from skerry.bench.contract import Record
 from skerry.bench.measure.summary import Summary
-from skerry.bench.plan import Plan
+from skerry.bench.plan import DataKind, Plan
 from skerry.bench.report import table
+from skerry.bench.watch import SERIES
 from skerry.cli.invocation import Invocation
 from skerry.cli.output import Output
 from skerry.cli.progress import wants_bars
 
 EVERY_S = 0.25
 TOLD_EVERY_S = 10.0
+SMOOTH = 0.25
+"""Of the newest look at the rate: of a few requests a second one alone would jump."""
 
 Told = Callable[[Record], None]
 
@@ -30,7 +33,7 @@ class Progress:
         self._every_s = every_s
         self._began_s = self._looked_s = monotonic()
         self._ended = self._failed = self._tokens = self._before = 0
-        self._ttft_s = 0.0
+        self._ttft_s = self._rate = 0.0
 
     def told(self, record: Record) -> None:
         self._ended += 1
@@ -45,9 +48,11 @@ class Progress:
 
     def _look(self, now_s: float) -> None:
         rate = (self._ended - self._before) / (now_s - self._looked_s)
+        self._rate += (rate - self._rate) * SMOOTH if self._rate else rate
         self._looked_s, self._before = now_s, self._ended
         seconds = now_s - self._began_s
-        parts = [f"{self._ended:,} answered", f"{rate:.0f}/s", f"ttft {self._ttft_s * 1000:.0f} ms"]
+        whole = f" of {self._total:,}" if self._total else ""
+        parts = [f"{self._ended:,}{whole} answered", f"{self._rate:.0f}/s", f"ttft {self._ttft_s * 1000:.0f} ms"]
         parts += [f"{self._tokens / seconds:,.0f} tokens/s"]
         parts += [f"{self._failed:,} failed"] if self._failed else []
         shares = [self._ended / self._total] if self._total else []
@@ -82,6 +87,16 @@ def _bar(plan: Plan) -> Generator[Told]:
             bars.update(task, description=text, total=None if share is None else 1.0, completed=share or 0.0)
 
         yield Progress(plan, show, EVERY_S).told
+
+
+def warn(output: Output, plan: Plan, sent: int, samples: Sequence[Mapping[str, float]]) -> None:
+    """Of what was asked for and did not come to be."""
+    wanted = plan.load.requests
+    files = [data for data in plan.data if data.kind is not DataKind.SYNTHETIC]
+    if wanted is not None and sent < wanted and plan.load.duration is None and files:
+        output.note(f"the data ended after {sent:,} of {wanted:,} requests; --data-repeat begins it anew")
+    if plan.metrics_url is not None and not any(name in sample for sample in samples for name in SERIES):
+        output.note("metrics-url: nothing that is known was read there")
 
 
 def tell(output: Output, summary: Summary) -> None:

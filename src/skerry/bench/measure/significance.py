@@ -18,6 +18,9 @@ DRAWS = 1000
 SAMPLES_MAX = 20_000
 """More of one metric are thinned to so many: ranks of millions say no more."""
 CELLS_MAX = 2_000_000
+BEYOND_MIN = 3
+"""Samples that lie beyond a percentile: with fewer it is one or two requests drawn again and again, and nothing is told
+of a 99th percentile of less than 300."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,12 @@ class Difference:
     least: float
     most: float
     """With 95 % confidence the true difference is between these two."""
+    enough: bool = True
+    """There are as many samples as it takes to tell."""
 
     @property
     def is_real(self) -> bool:
-        return self.least > 0 or self.most < 0
+        return self.enough and (self.least > 0 or self.most < 0)
 
     @property
     def share(self) -> float:
@@ -44,7 +49,9 @@ def differences(before: Floats, after: Floats, seed: int = 0, at: tuple[str, ...
     drawn = _percentiles(after, levels, chance) - _percentiles(before, levels, chance)
     least, most = np.percentile(drawn, (2.5, 97.5), axis=0)
     first, second = np.percentile(before, levels), np.percentile(after, levels)
-    rows = zip(at, first.tolist(), second.tolist(), least.tolist(), most.tolist(), strict=True)
+    fewest = min(len(before), len(after))
+    enough = [round(fewest * (100 - level) / 100, 6) >= BEYOND_MIN for level in levels]
+    rows = zip(at, first.tolist(), second.tolist(), least.tolist(), most.tolist(), enough, strict=True)
     return [Difference(*row) for row in rows]
 
 

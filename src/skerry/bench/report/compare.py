@@ -40,6 +40,7 @@ def changes(before: Result, after: Result) -> tuple[Row, list[Row]]:
         for each in differences(first, second):
             between = f"{number(each.least * 1000)} and {number(each.most * 1000)} ms"
             told = "-" if not each.is_real else "slower" if each.after > each.before else "faster"
+            told = told if each.enough else "too few"
             values = (number(each.before * 1000), number(each.after * 1000), f"{each.share:+.1%}")
             rows.append((f"{metric}_{each.at}", *values, between, told, f"{p:.2g}"))
     return header, rows
