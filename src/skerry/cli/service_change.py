@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from skerry.cli.invocation import Invocation
 from skerry.cli.options import command, completing, sought, yes_option
 from skerry.cli.removing import delete_each
 from skerry.cli.service import ready, service_argument
+from skerry.cli.service_advice import advised
 from skerry.cli.service_options import service_from, service_options
 from skerry.client import flows
 from skerry.client.call import Call
 from skerry.client.calls import services as calls
-from skerry.errors import Failed, SkerryError
+from skerry.errors import Failed
 
 wait_option = click.option("--wait/--no-wait", default=True, help="Return when it is so, or cannot be [wait].")
 
@@ -166,15 +166,6 @@ def delete(invocation: Invocation, services: tuple[str, ...], yes: bool, now: bo
         services,
         lambda ref: invocation.run(flows.settle(lambda wait_s: calls.delete(ref, now=now, wait_s=wait_s))),
     )
-
-
-def advised(invocation: Invocation, name: str, error: Failed) -> Failed:
-    """Where it is there all the same: whose it is, and how more is found out."""
-    with suppress(SkerryError):
-        invocation.ask(calls.get(name))
-        more = f"it stays; `skerry service logs {name}` and `skerry explain {name}` say more"
-        return Failed(f"{name}: {error.say}; {more}", because=error.because)
-    return error
 
 
 def _settled(invocation: Invocation, make: Callable[[float], Call[Any]], wait: bool) -> Any:

@@ -10,9 +10,10 @@ import click
 
 from skerry.cli.invocation import Invocation
 from skerry.cli.output import human_size
+from skerry.cli.service_advice import advised
 from skerry.client import flows
 from skerry.client.calls import services as calls
-from skerry.errors import Invalid, SkerryError, told_of
+from skerry.errors import Failed, Invalid, SkerryError, told_of
 
 
 def bodies(path: Path, name: str | None, given: dict[str, Any]) -> list[dict[str, Any]]:
@@ -43,16 +44,18 @@ def create_all(invocation: Invocation, wanted: list[dict[str, Any]], wait: bool)
             begun.append(invocation.ask(calls.create(body)))
         except SkerryError as error:
             raise told_of(body["name"], error) from None
-    return [invocation.run(_ended(body)) for body in begun] if wait else begun
+    return [_ended(invocation, body) for body in begun] if wait else begun
 
 
-def _ended(body: Any) -> flows.Flow[Any]:
+def _ended(invocation: Invocation, body: Any) -> Any:
     if body.get("operation"):
         try:
-            yield from flows.finish(body["operation"], deadline_s=time.monotonic() + flows.TIMEOUT_S)
+            invocation.run(flows.finish(body["operation"], deadline_s=time.monotonic() + flows.TIMEOUT_S))
+        except Failed as error:
+            raise advised(invocation, body["name"], error) from None
         except SkerryError as error:
             raise told_of(body["name"], error) from None
-    return (yield calls.get(body["id"])).body
+    return invocation.ask(calls.get(body["id"]))
 
 
 def _read(path: Path) -> tuple[Path, str]:
