@@ -54,12 +54,12 @@ async def test_nothing_is_lost_that_had_not_begun(make_world: Any, engines: list
             caller.writer.close()
 
     asking = [asyncio.ensure_future(asks(8)) for _ in range(24)]
-    await asyncio.sleep(0.1)
+    await until(lambda: len(found) >= 24)  # before that nobody would know the key
     engines[0].kill()
     await world.stop_control()
-    await asyncio.sleep(0.1)
+    await until(lambda: len(found) >= 72)
     engines[1].kill()
-    await asyncio.sleep(0.05)
+    await until(lambda: len(found) >= 96)
     await engines[0].start()
     await asyncio.gather(*asking)
     assert len(found) == 24 * 8
