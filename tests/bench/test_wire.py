@@ -23,7 +23,7 @@ from tests.bench.server import Server
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 TOKEN = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
 CHUNK = b"%x\r\n%b\r\n" % (len(TOKEN), TOKEN)
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 
 @contextmanager

@@ -101,19 +101,19 @@ async def test_what_a_stream_uses_after_its_gateway_was_replaced_is_counted_once
         engines[0].then = then
         caller = await client(world)
         caller.writer.write(request({"model": "chat", "max_tokens": 50, "stream": True}, key=TOKEN))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await caller.reader.readuntil(b"first")
         old = next(told.gateway for told in world.told if isinstance(told, Take))
         await served.reload()
         told_before = len(takes(old))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while len(takes(old)) < told_before + 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert takes(old)[-1].concurrency == 1, "what it has begun is still one of two"
         assert takes(old)[-1].set_aside >= 50
         world.deaf = True
         gate.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await caller.reader.readuntil(b"0\r\n\r\n")
         await asyncio.sleep(1.5)  # control is away when it would say its last word
         assert os.path.exists(f"/proc/{before}")
