@@ -117,6 +117,27 @@ def test_what_has_another_form_is_a_failure_and_no_crash(body: Any) -> None:
     assert taken([json.dumps(body).encode()], kind=b"application/json").fault in (None, Fault.CONTENT)
 
 
+def test_tokens_are_counted_where_the_server_does_not() -> None:
+    whole = json.dumps({"choices": [{"message": {"content": "a b c d"}}]}).encode()
+    for parts, kind, counted in (
+        ([delta(content="a b"), delta(content=" c"), delta(content=" d e")], b"text/event-stream", 5),
+        ([delta(content="a b"), USAGE], b"text/event-stream", 5),
+        ([whole], b"application/json", 4),
+    ):
+        for keep_text in (True, False):
+            record = Record(0)
+            read(
+                answer(parts, kind=kind),
+                record,
+                Api.CHAT,
+                keep_text=keep_text,
+                begin_s=100.0,
+                count=lambda text: len(text.split()),
+            )
+            assert record.output_tokens == counted
+            assert bool(record.text) == keep_text
+
+
 def test_windows_lines_and_responses() -> None:
     parts = [
         b"event: response.output_text.delta\r\ndata: "

@@ -23,10 +23,10 @@ from skerry.bench.plan import Arrival, Data, DataKind, LoadPlan, Plan
 from skerry.errors import Invalid
 
 
-def load(plan: Plan, worker: int = 0, workers: int = 1) -> Load:
+def load(plan: Plan, worker: int = 0, workers: int = 1, write: Writer | None = None) -> Load:
     """Raises Invalid. Each worker makes all conversations and keeps every `workers`-th, so that how many there are
     changes nothing of what is sent."""
-    mine = islice(_mixed(plan), worker, None, workers)
+    mine = islice(_mixed(plan, write or writer(plan.tokenizer)), worker, None, workers)
     form = Form(plan.api, plan.model, plan.stream, plan.ignore_eos, plan.extra)
     wanted = plan.load
     requests_max = None if wanted.requests is None else _part(wanted.requests, worker, workers)
@@ -82,8 +82,7 @@ def _starts(wanted: LoadPlan, seed: int) -> np.ndarray[tuple[int], np.dtype[np.f
     return found if wanted.requests is None else found[: wanted.requests]
 
 
-def _mixed(plan: Plan) -> Iterator[Conversation]:
-    write = writer(plan.tokenizer)
+def _mixed(plan: Plan, write: Writer) -> Iterator[Conversation]:
     going = [_of(data, write, plan.seed + number, timed=plan.load.trace) for number, data in enumerate(plan.data)]
     if len(going) == 1:
         return going[0]

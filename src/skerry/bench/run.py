@@ -20,6 +20,7 @@ from skerry.bench.client.driver import Carrier, Driver
 from skerry.bench.client.pool import Pool
 from skerry.bench.client.target import read_url
 from skerry.bench.contract import Record
+from skerry.bench.data.text import writer
 from skerry.bench.frame import Frame, Gathering
 from skerry.bench.measure.metrics import in_window
 from skerry.bench.plan import DataKind, Plan
@@ -72,7 +73,8 @@ def counted(plan: Plan, frame: Frame) -> Frame:
 async def drive(plan: Plan, done: Enough, worker: int = 0, begin: Callable[[], float] = monotonic) -> None:
     """One worker's part. `begin`: called when all is ready, and tells the moment at which it begins."""
     carrier = _carrier(plan)
-    schedule = build.load(plan, worker, plan.workers)
+    write = writer(plan.tokenizer)
+    schedule = build.load(plan, worker, plan.workers, write)
     multi_turn = any(
         data.kind in (DataKind.SYNTHETIC, DataKind.SHAREGPT) and data.turns.strip() not in ("1", "D(1)")
         for data in plan.data
@@ -85,6 +87,7 @@ async def drive(plan: Plan, done: Enough, worker: int = 0, begin: Callable[[], f
         done,
         timeout_s=plan.timeout,
         keep_text=plan.keep_text or multi_turn,
+        count=None if plan.tokenizer is None else write.count,
         worker=worker,
     )
     gc.disable()  # a collection takes milliseconds, and what a run makes has no cycles

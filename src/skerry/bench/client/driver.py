@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from skerry.bench.client.alarm import Alarm
-from skerry.bench.client.events import read
+from skerry.bench.client.events import Count, read
 from skerry.bench.client.wire import Answer, Over
 from skerry.bench.contract import Api, Fault, Record, Request, Schedule
 
@@ -50,14 +50,16 @@ class Driver:
         *,
         timeout_s: float = 600.0,
         keep_text: bool = False,
+        count: Count | None = None,
         worker: int = 0,
     ) -> None:
-        """`done`: told of each; true: that is enough, the run ends."""
+        """`done`: told of each; true: that is enough, the run ends. `count`: of tokens, where the server does not."""
         self._carrier = carrier
         self._schedule = schedule
         self._done = done
         self._timeout_s = timeout_s
         self._keep_text = keep_text
+        self._count = count
         self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._begin_s = 0.0
@@ -156,7 +158,7 @@ class Driver:
             record.fault = Fault.CONNECT if why.startswith("cannot connect") else Fault.CLOSED
             record.say = why
         elif self._keep_text:  # the next turn needs what it says
-            read(answer, record, request.api, keep_text=True, begin_s=self._begin_s)
+            read(answer, record, request.api, keep_text=True, begin_s=self._begin_s, count=self._count)
         else:
             record.fault = None if answer.status == 200 else Fault.STATUS
             self._schedule.ended(request, record, monotonic() - self._begin_s)
@@ -168,7 +170,7 @@ class Driver:
         self._hand_over(request, record)
 
     def _read(self, api: Api, record: Record, answer: Answer) -> None:
-        read(answer, record, api, keep_text=False, begin_s=self._begin_s)
+        read(answer, record, api, keep_text=False, begin_s=self._begin_s, count=self._count)
         self._tell(record)
 
     def _hand_over(self, request: Request, record: Record) -> None:

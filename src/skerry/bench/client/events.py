@@ -8,7 +8,7 @@ text alone, and is known by its beginning and its end: JSON is parsed for the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard, cast
 
 from skerry.bench.client.wire import Answer
@@ -30,8 +30,14 @@ ANSWERS: Mapping[Api, str] = {
 CONTENTS = ("response.output_text.delta", "transcript.text.delta")
 
 
-def read(answer: Answer, record: Record, api: Api, *, keep_text: bool, begin_s: float) -> None:
-    """Fill in the record. `begin_s`: the beginning of the run on the clock of the answer's moments."""
+Count = Callable[[str], int]
+
+
+def read(
+    answer: Answer, record: Record, api: Api, *, keep_text: bool, begin_s: float, count: Count | None = None
+) -> None:
+    """Fill in the record. `begin_s`: the beginning of the run on the clock of the answer's moments. `count`: of tokens,
+    where the server does not."""
     record.status = answer.status
     record.ended_s = answer.ended_s - begin_s
     if answer.status != 200:
@@ -44,8 +50,17 @@ def read(answer: Answer, record: Record, api: Api, *, keep_text: bool, begin_s: 
             _Stream(record, keep_text, begin_s).read(answer)
         else:
             _whole(answer, record, api, keep_text, begin_s)
+        if count is not None and not record.counted and record.ok:
+            record.output_tokens = count(record.text or _text(answer, api))
     except (AttributeError, TypeError, ValueError) as error:  # whoever answers may have put anything anywhere
         record.fault, record.say = Fault.CONTENT, f"the answer is not of the API's form: {error}"[:SAY_CHARACTERS_MAX]
+
+
+def _text(answer: Answer, api: Api) -> str:
+    """Of one that was read without it."""
+    found = Record(0)
+    read(answer, found, api, keep_text=True, begin_s=0.0)
+    return found.text
 
 
 def _said(answer: Answer) -> str:

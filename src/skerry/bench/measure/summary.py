@@ -34,8 +34,8 @@ class Summary:
     """What the commonest failures said."""
     rates: dict[str, float]
     """requests_per_second, input_/output_/total_tokens_per_second, error_rate, goodput (requests per second that keep
-    all objectives), goodput_share, concurrency_mean, concurrency_max, cached_share, fairness, and users, where the data
-    says who asks."""
+    all objectives), goodput_share, concurrency_mean, concurrency_max, cached_share, fairness, users (where the data
+    says who asks), counted_share (of answers whose tokens the server counted)."""
     metrics: dict[str, Spread]
     objectives: tuple[Kept, ...] = ()
     scenarios: dict[str, Summary] = field(default_factory=dict[str, "Summary"])
@@ -85,6 +85,7 @@ def _rates(frame: Frame, seconds: float) -> dict[str, float]:
         "concurrency_max": float(at_once(frame)[1].max()),
         "cached_share": int(frame["cached_tokens"][ok].sum()) / inputs if inputs else 0.0,
         **_fairness(frame),
+        **({"counted_share": float(frame["counted"][ok].mean())} if outputs else {}),
     }
 
 

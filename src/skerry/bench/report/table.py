@@ -27,6 +27,9 @@ def head(summary: Summary) -> list[tuple[str, str]]:
         ("tokens per second", f"{_rate(summary, 'input_tokens')} in, {_rate(summary, 'output_tokens')} out"),
         ("requests at once", f"{_rate(summary, 'concurrency_mean', '')} on average, {most:.0f} at most"),
     ]
+    if (counted := rates.get("counted_share", 1.0)) < 1:
+        by = "what comes as events, or what --tokenizer finds, stands for tokens"
+        found.append(("usage", f"the server counted tokens of {counted:.1%} of the answers; of the others {by}"))
     if rates.get("cached_share"):
         found.append(("cached", f"{rates['cached_share']:.1%} of prompt tokens"))
     if (fairness := rates.get("fairness", 1.0)) < FAIR:
