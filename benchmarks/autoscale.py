@@ -23,10 +23,13 @@ from skerry.control.reconcile.services.wish import wish
 from skerry.engines.simulator.core import Engine
 from skerry.engines.simulator.profile import Profile
 from skerry.engines.simulator.work import Output, Work
+from skerry.gateway.services.service import AHEAD
 from skerry.model.scaling import Scaling
 
 REPLICA: Final = Profile(blocks=5_700, sequences=64, batch_tokens=2048, slowness=6.0)
 """An 8B model in 8 bits on one L4: at 16 requests in flight about 1.5 a second of those below."""
+AT_ONCE: Final = math.ceil(REPLICA.sequences * AHEAD)
+"""As a gateway gives it where it knows the engine's options."""
 PER_REPLICA, MOST = 16, 8
 PROMPT, ANSWER = 1_000, 200
 """Tokens of a request, in the mean."""
@@ -285,7 +288,9 @@ def main() -> None:
     options.add_argument("--start", type=float, default=20.0, metavar="S", help="until a new replica answers [20]")
     options.add_argument("--wake", type=float, default=6.0, metavar="S", help="until a stopped one does [6]")
     options.add_argument("--slo", type=float, default=2.0, metavar="S", help="later is a first token late [2]")
-    options.add_argument("--per-replica", type=int, metavar="N", help="requests that each is given at once [no limit]")
+    options.add_argument(
+        "--per-replica", type=int, default=AT_ONCE, metavar="N", help="requests given to each at once; 0: all [80]"
+    )
     options.add_argument("--seeds", type=int, default=3, metavar="N", help="so many sequences of requests [3]")
     options.add_argument("--json", action="store_true", help="a line of JSON for each row")
     given = options.parse_args()
@@ -295,7 +300,15 @@ def main() -> None:
         for name in rules(least, given.start):
             first = {"fixed-2": 2, "fixed-8": MOST}.get(name, 1)
             fleets = [
-                run(trace, rules(least, given.start)[name], first, seed, given.start, given.wake, given.per_replica)
+                run(
+                    trace,
+                    rules(least, given.start)[name],
+                    first,
+                    seed,
+                    given.start,
+                    given.wake,
+                    given.per_replica or None,
+                )
                 for seed in range(given.seeds)
             ]
             found = row(trace, name, fleets, given.slo)

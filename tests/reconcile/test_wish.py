@@ -88,7 +88,12 @@ def test_who_comes_at_once_is_seen_before_so_many_are_in_flight() -> None:
     assert learnt.served_s == 8.0, "8 in flight, and one ends each second"
     wished = wish(Asked(history=arriving([1] * 28 + [9, 12]), memory=learnt, **given))
     assert wished.replicas == 4
-    assert wished.say.startswith("panic: at least 8.21 requests come each second and take 8 s: 65.7 will be in flight")
+    assert wished.say.startswith("panic: at least 8.21 requests come each second and take 8 s: 70.1 will be in flight")
+    soon = wish(Asked(history=arriving([1] * 28 + [9, 12]), memory=learnt, start_s=1.0, **given))
+    assert "65.7 will be in flight" in soon.say, "of those who come until a new one answers, few wait for it"
+    two = {**given, "current": 2, "ready": 2}
+    late = wish(Asked(history=arriving([1] * 28 + [9, 12]), memory=learnt, start_s=20.0, **two))
+    assert (late.replicas, "92.2 will be in flight" in late.say) == (6, True)
     calm = wish(Asked(history=arriving([1] * 28 + [3, 3]), memory=learnt, **given))
     assert calm.replicas == 1, "chance may have brought them"
     crowded = wish(Asked(history=arriving([9] * 30, in_flight=80), memory=learnt, **given))

@@ -109,14 +109,25 @@ def _mean(asked: Asked, key: str, window_s: float) -> float | None:
 
 def rush(asked: Asked) -> Demand | None:
     """What will be in flight if they go on to come as they did lately, and are served as fast as while nobody waits:
-    known some seconds before so many are in flight. None: it is not known, or it is not scaled by that."""
+    known some seconds before so many are in flight. Or, if that is more, who will be there when a replica that is begun
+    now is ready: who comes until then and cannot be served waits for it. None: it is not known, or not scaled by that.
+    """
     per_replica, took_s = _per_replica(asked), asked.memory.served_s
     known_s = asked.now.timestamp() - asked.since_s
     if per_replica is None or took_s is None or known_s <= 0:
         return None
     rate = max(_rate(asked, min(asked.scaling.panic_window * part, known_s)) for part in RUSH_PARTS)
     said = f"at least {rate:.3g} requests come each second and take {took_s:.3g} s"
-    return Demand(rate * took_s / per_replica, f"{said}: {rate * took_s:.3g} will be in flight")
+    start_s = START_S if asked.start_s is None else asked.start_s
+    behind = _there(asked, known_s) + (rate - asked.ready * per_replica / took_s) * start_s
+    expected = max(rate * took_s, behind)
+    return Demand(expected / per_replica, f"{said}: {expected:.3g} will be in flight")
+
+
+def _there(asked: Asked, known_s: float) -> float:
+    """In flight or waiting in the shortest of the windows, over all gateways."""
+    window_s = min(asked.scaling.panic_window * RUSH_PARTS[0], known_s)
+    return sum((each.in_flight + each.waiting) * each.seconds for each in _recent(asked, window_s)) / window_s
 
 
 def _rate(asked: Asked, window_s: float) -> float:
