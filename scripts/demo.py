@@ -29,7 +29,7 @@ from skerry.settings import Settings  # noqa: E402
 
 DATA_DIR = Path("/var/lib/skerry-demo")
 LISTEN, URL_LISTEN, SSH_LISTEN = "127.0.0.1:7075", "127.0.0.1:7076", "127.0.0.1:7077"
-SUBNET = "10.202.0.0/16"
+SUBNET = "10.200.0.0/16"  # not of job_subnets, which a Skerry beside it has for its gangs
 POOL_SIZE = "8GiB"
 IMAGE = "debian:12"
 INCLUDE = ["python3"]
