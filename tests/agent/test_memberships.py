@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ipaddress
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,6 +55,7 @@ def front(last: int) -> Membership:
     return Membership(name="front", address=f"10.178.0.{last}", subnet="10.178.0.0/24", internal=True)
 
 
+SIOCGIFADDR = 0x8915
 JOINED = {"db": [back(5)], "web": [back(6), front(6)], "cache": [front(7)], "stranger": []}
 
 
@@ -121,6 +124,27 @@ def test_members_reach_each_other_and_see_each_others_address(lab: Lab) -> None:
     assert lab.from_("db", "10.177.0.6") == "10.177.0.5"
     assert lab.from_("web", "10.178.0.7") == "10.178.0.6"
     assert lab.from_("cache", "10.178.0.6") == "10.178.0.7"
+
+
+def test_each_network_has_an_interface_of_its_own(lab: Lab) -> None:
+    """Which libraries that go by interfaces, and take the first address of one, rely on."""
+
+    def addresses() -> dict[str, str]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks:
+            told = {
+                name: fcntl.ioctl(asks, SIOCGIFADDR, struct.pack("256s", name.encode()))
+                for _, name in socket.if_nameindex()
+                if name != "lo"
+            }
+        return {name: socket.inet_ntoa(found[20:24]) for name, found in told.items()}
+
+    inside = lab.boxes["web"].network_namespace
+    slot = {GUEST_LINK: str(lab.boxes["web"].address)}
+    assert within(inside, addresses) == {**slot, "net0ab10000": "10.177.0.6", "net0ab20000": "10.178.0.6"}
+    lab.join("web", front(6))
+    assert within(inside, addresses) == {**slot, "net0ab20000": "10.178.0.6"}
+    lab.join("web")
+    assert within(inside, addresses) == slot
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from skerry.control.intents import jobs
 from skerry.model.job import JOB_FINAL, CancelRequest, Job, JobSpec, JobState, Task, TaskState
+from skerry.model.network import link_towards
 from skerry.model.order import Presence
 from skerry.model.sandbox import S, Sandbox
 from skerry.store.transaction import PROJECT
@@ -152,6 +153,8 @@ async def test_a_gang_starts_together_and_ends_with_its_first_failure(work: Jobs
     assert peers == [box.memberships[0].address for box in boxes]
     assert [box.spec.env["RANK"] for box in boxes] == ["0", "1", "2"]
     assert {box.spec.env["MASTER_ADDR"] for box in boxes} == {peers[0]}
+    [link] = {box.spec.env["NCCL_SOCKET_IFNAME"] for box in boxes}
+    assert link == link_towards(boxes[0].memberships[0].subnet)
     assert {(box.gang_size, box.gang_min, box.gang) for box in boxes} == {(3, 3, boxes[0].gang)}
     work.cloud.agent.end(boxes[1].id, 0)
     await work.cloud.until_state(boxes[1], S.STOPPED)

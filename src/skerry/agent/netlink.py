@@ -70,6 +70,10 @@ class Netlink:
         info = _attribute(_IFLA_LINKINFO, _name(_IFLA_INFO_KIND, "veth") + data)
         self._ask(_RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, _link() + _name(_IFLA_IFNAME, name) + info)
 
+    def add_bridge(self, name: str) -> None:
+        info = _attribute(_IFLA_LINKINFO, _name(_IFLA_INFO_KIND, "bridge"))
+        self._ask(_RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, _link() + _name(_IFLA_IFNAME, name) + info)
+
     def delete_link(self, name: str) -> bool:
         """False when there was none."""
         try:

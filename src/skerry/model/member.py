@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from skerry.model.fields import NAME_LENGTH_MAX
 from skerry.model.identity import make_id
 from skerry.model.job import JobSpec, Parameter
+from skerry.model.network import Membership, link_towards
 from skerry.model.sandbox import Mount, SandboxSpec
 
 OUTPUT = "/output"
@@ -74,8 +75,8 @@ def as_text(value: Parameter) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def member_spec(spec: JobSpec, seat: Seat, *, image: str, addresses: Sequence[str] = ()) -> SandboxSpec:
-    """`addresses`: of all members by their ranks; none where it is the only one. Raises ValidationError where what it
+def member_spec(spec: JobSpec, seat: Seat, *, image: str, places: Sequence[Membership] = ()) -> SandboxSpec:
+    """`places`: of all members by their ranks; none where it is the only one. Raises ValidationError where what it
     comes to is not allowed, such as a word that has become too long."""
     parameters = spec.parameters(seat.index) if spec.sweep else {}
     words: dict[str, Parameter] = {
@@ -96,8 +97,9 @@ def member_spec(spec: JobSpec, seat: Seat, *, image: str, addresses: Sequence[st
         image=image,
         command=[fill(word, words) for word in spec.command],
         env={
+            **_interfaces(places),
             **{name: fill(value, words) for name, value in spec.env.items()},
-            **_told(spec, seat, addresses or [ALONE], parameters),
+            **_told(spec, seat, [each.address for each in places] or [ALONE], parameters),
         },
         workdir=None if spec.workdir is None else fill(spec.workdir, words),
         mounts=mounts,
@@ -125,6 +127,13 @@ SHARED = (
     "labels",
 )
 """Fields of a job that its members have just so."""
+
+
+def _interfaces(places: Sequence[Membership]) -> Mapping[str, str]:
+    """Where libraries that look at interfaces find the other members; a job may say it otherwise."""
+    link = link_towards(places[0].subnet) if places else ""
+    names = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include")
+    return dict.fromkeys(names, link) if link else {}
 
 
 def _told(

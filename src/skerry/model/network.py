@@ -98,6 +98,11 @@ class Membership(Frozen):
     internal: bool = False
 
 
+def link_towards(subnet: str) -> str:
+    """The network interface of a member that has its address there; the same in all members."""
+    return f"net{int(ipaddress.IPv4Network(subnet).network_address):08x}"
+
+
 def overlapping(subnet: str, others: Iterable[str]) -> str | None:
     """The first of `others` that shares an address with it."""
     network = ipaddress.IPv4Network(subnet)

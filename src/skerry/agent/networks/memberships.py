@@ -1,6 +1,7 @@
 """Put a sandbox into private networks: its address there, the way to it, and leave to use both.
 
-A member has the network's address on its own link, beside the one of its slot, and uses it towards the network alone.
+A member has the network's address on an interface of its own and uses it towards the network alone, by the one cable
+that it has. Programs that take the first address of an interface for their own (NCCL, Open MPI) so find the right one.
 The host leads to each member by a route of its own. The firewall lets a link send from its member address to that
 network and nowhere else; what is sent so and goes to a sandbox is therefore from one member to another.
 """
@@ -11,18 +12,18 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from skerry.agent.firewall import Firewall
-from skerry.agent.links import GUEST_LINK, Cable
+from skerry.agent.links import GUEST_LINK, Cable, exists
 from skerry.agent.namespaces import inside
 from skerry.agent.netlink import Netlink
 from skerry.agent.networks.host_routes import ROUTES, route_in_the_way
 from skerry.agent.networks.names import MemberNames, Names
 from skerry.agent.slots import SlotPool
 from skerry.errors import Invalid
-from skerry.model.network import Membership
+from skerry.model.network import Membership, link_towards
 
 
 class Memberships:
@@ -54,7 +55,8 @@ class Memberships:
     def _hold(self, cable: Cable, namespace: Path, wanted: Sequence[Membership]) -> None:
         lanes = {each.address: each.subnet for each in wanted}
         had = self._firewall.lanes(cable.link)
-        self._leave(cable, namespace, [address for address, subnet in had.items() if lanes.get(address) != subnet])
+        gone = {address: subnet for address, subnet in had.items() if lanes.get(address) != subnet}
+        self._leave(cable, namespace, gone)
         table = ROUTES.read_text() if lanes.keys() - had.keys() else ""
         for address, subnet in lanes.items():
             way = route_in_the_way(subnet, table, self._firewall.links) if address not in had else None
@@ -70,12 +72,11 @@ class Memberships:
         if lanes:
             inside(namespace, lambda: _arrive(cable, wanted))
 
-    def _leave(self, cable: Cable, namespace: Path, addresses: Iterable[str]) -> None:
-        gone = list(addresses)
+    def _leave(self, cable: Cable, namespace: Path, gone: Mapping[str, str]) -> None:
         if not gone:
             return
         with contextlib.suppress(FileNotFoundError):  # its namespaces are not there: with them everything has gone
-            inside(namespace, lambda: _depart(gone))
+            inside(namespace, lambda: _depart(gone.values()))
             with Netlink() as host:
                 for address in gone:
                     host.delete_route(_single(address), cable.guest.ip)
@@ -87,17 +88,24 @@ def _single(address: str) -> ipaddress.IPv4Network:
 
 
 def _arrive(cable: Cable, wanted: Sequence[Membership]) -> None:
-    index = socket.if_nametoindex(GUEST_LINK)
+    by = socket.if_nametoindex(GUEST_LINK)
     with Netlink() as guest:
         for each in wanted:
-            guest.add_address(index, ipaddress.IPv4Interface(each.address))
-            source = ipaddress.IPv4Address(each.address)
-            guest.add_route(ipaddress.IPv4Network(each.subnet), cable.gateway.ip, index, source=source)
+            address = ipaddress.IPv4Interface(each.address)
+            guest.add_address(_interface(guest, link_towards(each.subnet)), address)
+            guest.add_route(ipaddress.IPv4Network(each.subnet), cable.gateway.ip, by, source=address.ip)
 
 
-def _depart(addresses: Sequence[str]) -> None:
-    """The routes from an address go with it."""
-    index = socket.if_nametoindex(GUEST_LINK)
+def _interface(guest: Netlink, name: str) -> int:
+    """A bridge of nothing: any kernel that has containers has bridges, and many have no dummy links."""
+    if not exists(name):
+        guest.add_bridge(name)
+        guest.set_up(socket.if_nametoindex(name))
+    return socket.if_nametoindex(name)
+
+
+def _depart(subnets: Iterable[str]) -> None:
+    """The address and the route by it go with the interface."""
     with Netlink() as guest:
-        for address in addresses:
-            guest.delete_address(index, ipaddress.IPv4Interface(address))
+        for subnet in subnets:
+            guest.delete_link(link_towards(subnet))

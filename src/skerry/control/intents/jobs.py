@@ -16,6 +16,7 @@ from skerry.model.explain import explain
 from skerry.model.identity import make_id
 from skerry.model.job import JOB_FINAL, CancelRequest, Dependency, Job, JobSpec, JobState
 from skerry.model.member import OUTPUT, Seat, member_spec
+from skerry.model.network import Membership
 from skerry.model.sandbox import Mount, SandboxSpec
 from skerry.store.transaction import Transaction
 
@@ -83,11 +84,14 @@ async def submit(tx: Transaction, spec: JobSpec, *, owner: str, server: Server) 
     return job
 
 
+LONGEST = Membership(name="longest", address="10.255.255.255", subnet="10.0.0.0/8")
+
+
 def _first_member(spec: JobSpec, job_id: str, name: str, image: str) -> SandboxSpec:
     """What the first one comes to: whatever is not allowed of a sandbox is not allowed of a job's."""
     seat = Seat(job_id, name, spec.indices[0], 0, 0)
     try:
-        return member_spec(spec, seat, image=image, addresses=["10.255.255.255"] * spec.nodes)
+        return member_spec(spec, seat, image=image, places=[LONGEST] * spec.nodes)
     except ValidationError as error:
         raise explain(error, SandboxSpec) from None
 

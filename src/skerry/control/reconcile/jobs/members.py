@@ -121,7 +121,7 @@ def _box(
     seat = Seat(job.id, job.name, task.index, task.attempt, rank)
     memberships = [*own[rank : rank + 1], *joined]
     try:
-        wanted = member_spec(spec, seat, image=spec.image, addresses=[each.address for each in own])
+        wanted = member_spec(spec, seat, image=spec.image, places=own)
     except ValidationError as error:
         raise Impossible(explain(error).say) from None
     together = spec.nodes > 1
