@@ -297,6 +297,7 @@ async def test_while_control_is_down_each_gateway_has_its_share(make_world: Any,
     await world.stop_control()
     assert (await caller.ask(request(key=TOKEN)))[0] == 503, "others may have what is left of this minute"
     [(_, allowance)] = world.gateway.services.allowances._by_id.values()
+    assert allowance is not None
     allowance._share_from_s -= 60
     allowance._void_s -= 60
     assert [(await caller.ask(request(key=TOKEN)))[0] for _ in range(4)] == [200, 200, 200, 503]
