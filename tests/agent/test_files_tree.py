@@ -432,8 +432,8 @@ def test_a_name_that_is_swapped_all_the_time_never_leads_to_the_host(world: Worl
     codes: set[str] = set()
     tries = 0
     try:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
+        enough_s = time.monotonic() + 2
+        while time.monotonic() < enough_s or tries < 1000:
             with Tree(world.view) as tree:
                 for attempt in (
                     lambda: seen.add(read(tree, "/srv/now/secret")),
@@ -451,7 +451,6 @@ def test_a_name_that_is_swapped_all_the_time_never_leads_to_the_host(world: Worl
     finally:
         stop.set()
         swapper.join()
-    assert tries > 100
     assert codes <= {"not_found", "invalid", "conflict", "already_exists"}
     assert SECRET not in seen
     assert seen <= {b"guest's own", b"from us"}
