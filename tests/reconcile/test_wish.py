@@ -100,6 +100,16 @@ def test_who_comes_at_once_is_seen_before_so_many_are_in_flight() -> None:
     assert crowded.memory.served_s == 8.0, "they wait for each other, which tells nothing of how long one takes"
 
 
+def test_who_is_served_in_no_time_never_piles_up() -> None:
+    targets = [Target(signal=Signal.IN_FLIGHT, value=16)]
+    given: dict[str, Any] = {"scaling": Scaling(targets=targets), "since_s": 0.0, "current": 1, "ready": 1}
+    given |= {"asked_s": NOW_S, "held_s": None, "now": NOW}
+    learnt = wish(Asked(history=arriving([9] * 30, served=9, in_flight=0), **given)).memory
+    assert learnt.served_s == 0
+    wished = wish(Asked(history=arriving([9] * 28 + [50, 90], in_flight=0), memory=learnt, **given))
+    assert wished.replicas == 1
+
+
 def test_at_zero_until_somebody_is_held_and_back_when_nobody_came() -> None:
     scaling = Scaling(minimum=0, idle=60)
     assert ask(scaling, [], 0).replicas == 0

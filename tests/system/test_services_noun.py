@@ -146,7 +146,8 @@ def test_from_the_first_replica_to_zero_and_back_without_a_failed_request(
         while client.services.get("web").wanted and time.monotonic() < deadline_s:
             time.sleep(0.2)
         assert client.services.get("web").wanted == 0
-        assert ask(server, token)[0] == 200, "it is held until one is awake"
+        status, told = ask(server, token)
+        assert status == 200, f"it is held until one is awake: {told}"
         skerry(server, "service", "token", "revoke", "alice", "--yes")
         deadline_s = time.monotonic() + 30
         while ask(server, token)[0] != 401 and time.monotonic() < deadline_s:

@@ -114,7 +114,7 @@ def rush(asked: Asked) -> Demand | None:
     """
     per_replica, took_s = _per_replica(asked), asked.memory.served_s
     known_s = asked.now.timestamp() - asked.since_s
-    if per_replica is None or took_s is None or known_s <= 0:
+    if per_replica is None or not took_s or known_s <= 0:  # served in no time, they never pile up
         return None
     rate = max(_rate(asked, min(asked.scaling.panic_window * part, known_s)) for part in RUSH_PARTS)
     said = f"at least {rate:.3g} requests come each second and take {took_s:.3g} s"
