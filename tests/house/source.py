@@ -42,12 +42,14 @@ def _functions(node: ast.AST, prefix: str) -> list[tuple[str, int]]:
 
 @cache
 def sources(*folders: str) -> tuple[Source, ...]:
-    found: list[Source] = []
-    for name in names():
-        if name.endswith(".py") and name.partition("/")[0] in (folders or FOLDERS):
-            text = (ROOT / name).read_text()
-            found.append(Source(name, text, ast.parse(text)))
-    return tuple(found)
+    wanted = folders or FOLDERS
+    return tuple(_read(name) for name in names() if name.endswith(".py") and name.partition("/")[0] in wanted)
+
+
+@cache
+def _read(name: str) -> Source:
+    text = (ROOT / name).read_text()
+    return Source(name, text, ast.parse(text))
 
 
 @cache

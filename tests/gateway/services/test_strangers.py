@@ -41,7 +41,8 @@ async def test_nobody_waits_for_a_control_that_hangs(make_world: Any, engines: l
     await asyncio.sleep(0.1)
     assert not waiting.done(), "for a while only: it may have been revoked"
     assert entry.asking is not None
-    entry.asking.cancel()
+    for each in (waiting, entry.asking):
+        each.cancel()
     await asyncio.gather(waiting, entry.asking, return_exceptions=True)
 
 
