@@ -294,7 +294,10 @@ def train_and_serve(steps: Steps) -> None:
         try:
             say = "skerry up: a job trains it, two replicas serve it"
             steps.run("train", say, lambda: skerry("up", "--allow-outside", *files))
-            token = skerry("service", "token", "create", "demo", "--service", "sorter", "--quiet").strip()
+            # A demo that was killed has left its own, whose word nobody knows any more.
+            if "asker" in skerry("service", "token", "list"):
+                skerry("service", "token", "revoke", "asker", "--yes")
+            token = skerry("service", "token", "create", "asker", "--service", "sorter", "--quiet").strip()
             environ = {**os.environ, "OPENAI_BASE_URL": f"http://{URL_LISTEN}/v1", "OPENAI_API_KEY": token}
             environ["PYTHONPATH"] = str(TRAINED / "client")
             asking = [sys.executable, "ask.py", "hbadfe", "jihgfa"]
