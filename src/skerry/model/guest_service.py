@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from skerry.model.circle import round_trip
 from skerry.model.fields import Command, Duration, Env, Frozen, GuestPath, User
 from skerry.model.restart import Restart
 from skerry.model.stream import Port
@@ -182,28 +183,10 @@ def _checked(services: dict[str, GuestServiceSpec]) -> dict[str, GuestServiceSpe
             if needed not in services:
                 raise _wrong((name, "needs", number), "there is no service of this name in this sandbox", needed)
     for name in services:
-        if (round_trip := cycle(services, name)) is not None:
-            say = f"services that need each other can never start: {' needs '.join(round_trip)}"
-            raise _wrong((name, "needs"), say, round_trip)
+        if (way := round_trip(name, lambda each: services[each].needs)) is not None:
+            say = f"services that need each other can never start: {' needs '.join(way)}"
+            raise _wrong((name, "needs"), say, way)
     return services
-
-
-def cycle(services: Mapping[str, GuestServiceSpec], name: str) -> list[str] | None:
-    """The way from a service through what it needs back to itself, if there is one."""
-    came_from: dict[str, str] = {}
-    waiting = [name]
-    while waiting:
-        here = waiting.pop()
-        for needed in services[here].needs:
-            if needed == name:
-                way = [name, here]
-                while way[-1] != name:
-                    way.append(came_from[way[-1]])
-                return way[::-1] if here != name else [name, name]
-            if needed not in came_from:
-                came_from[needed] = here
-                waiting.append(needed)
-    return None
 
 
 Services = Annotated[dict[str, GuestServiceSpec], Field(max_length=SERVICES_MAX), AfterValidator(_checked)]
