@@ -38,11 +38,11 @@ DEVIATIONS: Mapping[str, str] = {
     "--osl-stddev": "--osl", "--output-tokens-stddev": "--osl", "--prompt-output-tokens-stddev": "--osl",
 }  # fmt: skip
 LENGTHS: Mapping[str, str] = {
-    **dict.fromkeys(("--isl", "--synthetic-input-tokens-mean", "--prompt-input-tokens-mean"), "--isl"),
-    **dict.fromkeys(("--osl", "--output-tokens-mean", "--prompt-output-tokens-mean"), "--osl"),
-    **dict.fromkeys(("--random-input-len",), "--isl"),
-    **dict.fromkeys(("--random-output-len",), "--osl"),
-}
+    "--isl": "--isl", "--synthetic-input-tokens-mean": "--isl", "--prompt-input-tokens-mean": "--isl",
+    "--random-input-len": "--isl",
+    "--osl": "--osl", "--output-tokens-mean": "--osl", "--prompt-output-tokens-mean": "--osl",
+    "--random-output-len": "--osl",
+}  # fmt: skip
 OTHERS = ("--random-range-ratio", "--host", "--port")
 ELSEWHERE: Mapping[str, str] = {
     "--ramp-up-strategy": "give `load: {steps: [{rate: 1, to: 50, duration: 1m}]}` in a file for --plan",

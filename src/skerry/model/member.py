@@ -131,9 +131,10 @@ SHARED = (
 
 def _interfaces(places: Sequence[Membership]) -> Mapping[str, str]:
     """Where libraries that look at interfaces find the other members; a job may say it otherwise."""
-    link = link_towards(places[0].subnet) if places else ""
+    if not places:
+        return {}
     names = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include")
-    return dict.fromkeys(names, link) if link else {}
+    return dict.fromkeys(names, link_towards(places[0].subnet))
 
 
 def _told(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from skerry.errors import Forbidden, NotFound, SkerryError, Unauthenticated
-from skerry.gateway.services.access import Entrants
+from skerry.gateway.services.access import Entrants, Then
 from skerry.gateway.services.allowance import ANSWER_TOKENS, Allowance, Allowances
 from skerry.gateway.services.body import Body
 from skerry.gateway.services.head import Head, Kind
@@ -121,12 +121,7 @@ class Admission(Incoming):
         if head.kind is Kind.NONE:
             self._refuse(NotFound(place.nothing), None)
         elif head.token is not None:
-            entry = place.entrants.entry(head.token)
-            access = place.entrants.now(entry, self.began_s)
-            if access is None:
-                place.entrants.then(entry, self._met)
-            else:
-                self._met(access, None)
+            self._ask_whose(head.token, self._met)
         elif head.kind is Kind.INFER and not place.registry.is_public:
             self._refuse(Unauthenticated("send a key or a token as Authorization: Bearer sk_… or st_…"), None)
         else:
@@ -149,14 +144,19 @@ class Admission(Incoming):
         if head.token is None:
             self._admitted(None)
             return
-        entry = head.entry
+        self._ask_whose(head.token, self._told)
+
+    def _ask_whose(self, token: str, then: Then) -> None:
+        """Told at once where it is known."""
+        entrants = self._place.entrants
+        entry = self.head.entry
         if entry is None:
-            entry = head.entry = place.entrants.entry(head.token)
-        access = place.entrants.now(entry, self.began_s)
+            entry = self.head.entry = entrants.entry(token)
+        access = entrants.now(entry, self.began_s)
         if access is not None:
-            self._admitted(access)
+            then(access, None)
         else:
-            place.entrants.then(entry, self._told)
+            entrants.then(entry, then)
 
     def _told(self, access: Access | None, error: SkerryError | None) -> None:
         if self.over:
